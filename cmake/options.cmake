@@ -1,0 +1,28 @@
+# The options of the build, and its defaults.
+option(BUILD_SHARED_LIBS "Build mica as a shared library" OFF)
+option(MICA_BUILD_TESTS "Build the tests" ${PROJECT_IS_TOP_LEVEL})
+option(MICA_BUILD_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
+option(MICA_BUILD_BENCHMARKS "Build the benchmarks (needs Google Benchmark)" OFF)
+option(MICA_WERROR "Treat warnings as errors" OFF)
+set(MICA_CUDA "AUTO" CACHE STRING "Build the CUDA kernels: ON, OFF, or AUTO (where nvcc is found)")
+set_property(CACHE MICA_CUDA PROPERTY STRINGS ON OFF AUTO)
+set(MICA_SANITIZE "" CACHE STRING "Sanitizers for everything, as in -fsanitize= (address,undefined or thread)")
+
+if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+set(CMAKE_CXX_EXTENSIONS OFF)
+if(PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+endif()
+
+add_library(mica_warnings INTERFACE)
+target_compile_options(mica_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
+                                               $<$<BOOL:${MICA_WERROR}>:-Werror>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(mica_warnings INTERFACE -Wno-restrict)  # false alarms in std::string (GCC bug 105329)
+endif()
+if(MICA_SANITIZE)
+  add_compile_options(-fsanitize=${MICA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${MICA_SANITIZE})
+endif()

@@ -1,0 +1,35 @@
+// Device: where a tensor lives and its kernels run.
+#pragma once
+
+#include "mica/core/macros.h"
+
+#include <cstdint>
+#include <iosfwd>
+#include <string>
+
+namespace MICA_EXPORT mica {
+
+/// The CPU, a CUDA GPU, or the emulation of CUDA threads on the CPU that the tests use.
+struct Device {
+  enum class Type : uint8_t { cpu, cuda, cuda_emulated };
+
+  Type type = Type::cpu;
+  int8_t index = 0;
+
+  static constexpr Device cpu() { return {}; }
+  /// Throws Error where this build has no CUDA or the machine no such GPU.
+  static Device cuda(int index = 0);
+  /// Throws Error unless the emulated kernels are linked in (the tests do).
+  static Device cuda_emulated();
+  /// The number of CUDA GPUs that can be used: 0 without a GPU, a driver, or CUDA in this build.
+  static int cuda_count();
+
+  friend bool operator==(Device, Device) = default;
+};
+
+std::string to_string(Device device);
+std::ostream& operator<<(std::ostream& out, Device device);
+
+void append_text(std::string& text, Device device);
+
+}  // namespace mica

@@ -1,0 +1,44 @@
+// Functions of each element, with NumPy's broadcasting. The functors are in scalar.h.
+#pragma once
+
+#include "mica/core/tensor.h"
+#include "mica/ops/scalar.h"
+
+namespace MICA_EXPORT mica {
+
+namespace detail {
+Tensor unary(UnaryOp op, const Tensor& x);
+Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b);
+Tensor scalar_like(double value, const Tensor& x);
+}  // namespace detail
+
+// Tensor relu(const Tensor& x), exp, log, sqrt, square, abs, negative, sigmoid, tanh, gelu, softplus, identity:
+// y[i] = f(x[i]), of x's shape. Throws Error unless x is float32 or float64. Differentiable.
+#define MICA_DECLARE(function, Functor) \
+  inline Tensor function(const Tensor& x) { return detail::unary(UnaryOp::function, x); }
+MICA_UNARY_OPS(MICA_DECLARE)
+#undef MICA_DECLARE
+
+// Tensor add(const Tensor& a, const Tensor& b), subtract, multiply, divide, power, maximum, minimum: of the shape to
+// which a and b broadcast. Throws Error when they do not, or their dtypes differ. Differentiable for floats; int32 and
+// int64 are computed too (they wrap; division by 0 gives 0). A number in place of a tensor takes the other's dtype.
+#define MICA_DECLARE(function, Functor)                                                                           \
+  inline Tensor function(const Tensor& a, const Tensor& b) { return detail::binary(BinaryOp::function, a, b); }   \
+  inline Tensor function(const Tensor& a, double b) { return function(a, detail::scalar_like(b, a)); }            \
+  inline Tensor function(double a, const Tensor& b) { return function(detail::scalar_like(a, b), b); }
+MICA_BINARY_OPS(MICA_DECLARE)
+#undef MICA_DECLARE
+
+#define MICA_OPERATOR(symbol, function)                                                          \
+  inline Tensor operator symbol(const Tensor& a, const Tensor& b) { return function(a, b); }     \
+  inline Tensor operator symbol(const Tensor& a, double b) { return function(a, b); }            \
+  inline Tensor operator symbol(double a, const Tensor& b) { return function(a, b); }
+MICA_OPERATOR(+, add)
+MICA_OPERATOR(-, subtract)
+MICA_OPERATOR(*, multiply)
+MICA_OPERATOR(/, divide)
+#undef MICA_OPERATOR
+
+inline Tensor operator-(const Tensor& x) { return negative(x); }
+
+}  // namespace mica

@@ -1,0 +1,346 @@
+// CPU kernels of each element: the scalar functions, conversions, random numbers.
+#include <cmath>
+#include <cstring>
+
+#include "cpu/common.h"
+
+namespace mica::kernels::cpu::MICA_CPU_LEVEL {
+
+void unary(Context& ctx, UnaryOp op, DType dtype, int64_t n, const void* x, void* y) {
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    const T* in = static_cast<const T*>(x);
+    T* out = static_cast<T*>(y);
+    for_unary(op, [&](auto f) {
+      parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
+#pragma GCC ivdep
+        for (int64_t i = begin; i < end; ++i) out[i] = f.forward(in[i]);
+      });
+    });
+  });
+}
+
+void unary_gradient(Context& ctx, UnaryOp op, DType dtype, int64_t n, const void* saved, const void* dy, void* dx,
+                    Write write) {
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    const T* s = static_cast<const T*>(saved);
+    const T* in = static_cast<const T*>(dy);
+    T* out = static_cast<T*>(dx);
+    const bool accumulate = write == Write::accumulate;
+    for_unary(op, [&](auto f) {
+      parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
+        if (accumulate) {
+#pragma GCC ivdep
+          for (int64_t i = begin; i < end; ++i) out[i] += in[i] * f.derivative(s[i]);
+        } else {
+#pragma GCC ivdep
+          for (int64_t i = begin; i < end; ++i) out[i] = in[i] * f.derivative(s[i]);
+        }
+      });
+    });
+  });
+}
+
+namespace {
+
+// Runs row(a_offset, b_offset, first, count) for the innermost axis of the broadcast, outer axes cut over the threads.
+template <class Row>
+void for_rows(Context& ctx, const BroadcastDims& dims, const Row& row) {
+  const int last = dims.rank - 1;
+  const int64_t inner = dims.size[last];
+  int64_t outer = 1;
+  for (int i = 0; i < last; ++i) outer *= dims.size[i];
+  if (outer == 0 || inner == 0) return;
+  if (outer == 1) {  // one long row: cut it
+    parallel::ranges(ctx.threads, inner, kGrain, [&](int64_t begin, int64_t end, int) {
+      row(begin * dims.a_stride[last], begin * dims.b_stride[last], begin, end - begin);
+    });
+    return;
+  }
+  parallel::ranges(ctx.threads, outer, max(1, kGrain / inner), [&](int64_t begin, int64_t end, int) {
+    int64_t index[kMaxDims] = {}, a = 0, b = 0;
+    for (int64_t rest = begin, i = last - 1; i >= 0; --i) {
+      index[i] = rest % dims.size[i];
+      rest /= dims.size[i];
+      a += index[i] * dims.a_stride[i];
+      b += index[i] * dims.b_stride[i];
+    }
+    for (int64_t o = begin; o < end; ++o) {
+      row(a, b, o * inner, inner);
+      for (int i = last - 1; i >= 0; --i) {
+        a += dims.a_stride[i];
+        b += dims.b_stride[i];
+        if (++index[i] < dims.size[i]) break;
+        a -= dims.size[i] * dims.a_stride[i];
+        b -= dims.size[i] * dims.b_stride[i];
+        index[i] = 0;
+      }
+    }
+  });
+}
+
+// y[i] = f(a[i], b[i], i) along a row, with the operands that stand still hoisted so that the loop vectorises.
+template <class T, class F>
+[[gnu::always_inline]] inline void row_of_two(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t n,
+                                              const F& f) {
+  if (a_stride == 1 && b_stride == 1) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) f(i, a[i], b[i]);
+  } else if (a_stride == 1 && b_stride == 0) {
+    const T fixed = *b;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) f(i, a[i], fixed);
+  } else if (a_stride == 0 && b_stride == 1) {
+    const T fixed = *a;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) f(i, fixed, b[i]);
+  } else {
+    for (int64_t i = 0; i < n; ++i) f(i, a[i * a_stride], b[i * b_stride]);
+  }
+}
+
+template <class T>
+void binary_integers(Context& ctx, BinaryOp op, const BroadcastDims& dims, const T* a, const T* b, T* y) {
+  using U = std::make_unsigned_t<T>;
+  const auto apply = [&](auto f) {
+    for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
+      const int last = dims.rank - 1;
+      T* out = y + first;
+      row_of_two(a + ao, dims.a_stride[last], b + bo, dims.b_stride[last], n,
+                 [&](int64_t i, T p, T q) { out[i] = f(p, q); });
+    });
+  };
+  switch (op) {
+    case BinaryOp::add: return apply([](T p, T q) { return static_cast<T>(U(p) + U(q)); });
+    case BinaryOp::subtract: return apply([](T p, T q) { return static_cast<T>(U(p) - U(q)); });
+    case BinaryOp::multiply: return apply([](T p, T q) { return static_cast<T>(U(p) * U(q)); });
+    case BinaryOp::divide:  // toward negative infinity, as NumPy's floor_divide
+      return apply([](T p, T q) {
+        if (q == 0) return T(0);
+        if (q == -1) return static_cast<T>(U(0) - U(p));
+        const T d = p / q;
+        return static_cast<T>(d - ((p % q != 0 && (p < 0) != (q < 0)) ? 1 : 0));
+      });
+    case BinaryOp::power:
+      return apply([](T p, T q) {
+        if (q < 0) return T(p == 1 ? 1 : p == -1 ? (q % 2 ? -1 : 1) : 0);
+        U result = 1, base = U(p);
+        for (U e = U(q); e; e >>= 1, base *= base)
+          if (e & 1) result *= base;
+        return static_cast<T>(result);
+      });
+    case BinaryOp::maximum: return apply([](T p, T q) { return p > q ? p : q; });
+    case BinaryOp::minimum: return apply([](T p, T q) { return p < q ? p : q; });
+  }
+}
+
+}  // namespace
+
+void binary(Context& ctx, BinaryOp op, DType dtype, const BroadcastDims& dims, const void* a, const void* b, void* y) {
+  if (dtype == DType::int32)
+    return binary_integers(ctx, op, dims, static_cast<const int32_t*>(a), static_cast<const int32_t*>(b),
+                           static_cast<int32_t*>(y));
+  if (dtype == DType::int64)
+    return binary_integers(ctx, op, dims, static_cast<const int64_t*>(a), static_cast<const int64_t*>(b),
+                           static_cast<int64_t*>(y));
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    const int last = dims.rank - 1;
+    for_binary(op, [&](auto f) {
+      for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
+        T* out = static_cast<T*>(y) + first;
+        row_of_two(static_cast<const T*>(a) + ao, dims.a_stride[last], static_cast<const T*>(b) + bo,
+                   dims.b_stride[last], n, [&](int64_t i, T p, T q) { out[i] = f.forward(p, q); });
+      });
+    });
+  });
+}
+
+void binary_gradient(Context& ctx, BinaryOp op, int operand, DType dtype, const BroadcastDims& dims, const void* a,
+                     const void* b, const void* dy, void* dx) {
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    const int last = dims.rank - 1;
+    for_binary(op, [&](auto f) {
+      for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
+        const T* in = static_cast<const T*>(dy) + first;
+        T* out = static_cast<T*>(dx) + first;
+        const T *pa = static_cast<const T*>(a) + ao, *pb = static_cast<const T*>(b) + bo;
+        if (operand == 0)
+          row_of_two(pa, dims.a_stride[last], pb, dims.b_stride[last], n,
+                     [&](int64_t i, T p, T q) { out[i] = in[i] * f.derivative_a(p, q); });
+        else
+          row_of_two(pa, dims.a_stride[last], pb, dims.b_stride[last], n,
+                     [&](int64_t i, T p, T q) { out[i] = in[i] * f.derivative_b(p, q); });
+      });
+    });
+  });
+}
+
+void accumulate(Context& ctx, DType dtype, int64_t n, const void* x, void* y) {
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    const T* in = static_cast<const T*>(x);
+    T* out = static_cast<T*>(y);
+    parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
+#pragma GCC ivdep
+      for (int64_t i = begin; i < end; ++i) out[i] += in[i];
+    });
+  });
+}
+
+namespace {
+
+// Calls f with a value of the C++ type of any dtype.
+template <class F>
+[[gnu::always_inline]] inline void for_any(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::float32: return f(float{});
+    case DType::float64: return f(double{});
+    case DType::bfloat16: return f(BFloat16{});
+    case DType::int32: return f(int32_t{});
+    case DType::int64: return f(int64_t{});
+    case DType::uint8: return f(uint8_t{});
+  }
+}
+
+template <class T>
+[[gnu::always_inline]] inline T convert(double v) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const float f = static_cast<float>(v);
+    uint32_t u;
+    std::memcpy(&u, &f, 4);
+    BFloat16 result;
+    result.bits = static_cast<uint16_t>(f != f ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+    return result;
+  } else if constexpr (std::is_integral_v<T>) {
+    constexpr double low = std::is_same_v<T, uint8_t> ? 0 : std::is_same_v<T, int32_t> ? -0x1p31 : -0x1p63;
+    constexpr double high = std::is_same_v<T, uint8_t> ? 0x1p8 : std::is_same_v<T, int32_t> ? 0x1p31 : 0x1p63;
+    if (v != v) return 0;
+    if (v <= low) return static_cast<T>(low);
+    if (v >= high) return std::is_same_v<T, uint8_t> ? T(255) : std::is_same_v<T, int32_t> ? T(INT32_MAX) : T(INT64_MAX);
+    return static_cast<T>(v);
+  } else {
+    return static_cast<T>(v);
+  }
+}
+
+template <class T>
+[[gnu::always_inline]] inline auto widen(T v) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    const uint32_t u = uint32_t{v.bits} << 16;
+    float f;
+    std::memcpy(&f, &u, 4);
+    return f;
+  } else {
+    return v;
+  }
+}
+
+}  // namespace
+
+void fill(Context& ctx, DType dtype, int64_t n, double value, void* y) {
+  for_any(dtype, [&](auto t) {
+    using T = decltype(t);
+    const T v = convert<T>(value);
+    T* out = static_cast<T*>(y);
+    parallel::ranges(ctx.threads, n, 4 * kGrain, [=](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) out[i] = v;
+    });
+  });
+}
+
+void cast(Context& ctx, int64_t n, DType from, const void* x, DType to, double scale, double offset, void* y) {
+  for_any(from, [&](auto tx) {
+    for_any(to, [&](auto ty) {
+      using X = decltype(tx);
+      using Y = decltype(ty);
+      const X* in = static_cast<const X*>(x);
+      Y* out = static_cast<Y*>(y);
+      const bool plain = scale == 1 && offset == 0;
+      parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
+        if constexpr (std::is_same_v<Y, float> && !std::is_same_v<X, double> && !std::is_same_v<X, int64_t>) {
+          const float s = static_cast<float>(scale), o = static_cast<float>(offset);  // pixels to floats, in SIMD
+          for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(widen(in[i])) * s + o;
+        } else if constexpr (std::is_integral_v<X> && std::is_same_v<Y, int64_t>) {
+          if (plain) {  // exact beyond 2^53
+            for (int64_t i = begin; i < end; ++i) out[i] = static_cast<int64_t>(in[i]);
+            return;
+          }
+          for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(in[i]) * scale + offset);
+        } else {
+          (void)plain;
+          for (int64_t i = begin; i < end; ++i)
+            out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + offset);
+        }
+      });
+    });
+  });
+}
+
+void expand(Context& ctx, DType dtype, const BroadcastDims& dims, const void* x, void* y) {
+  for_any(dtype, [&](auto t) {
+    using T = decltype(t);
+    const int64_t stride = dims.a_stride[dims.rank - 1];
+    for_rows(ctx, dims, [&](int64_t offset, int64_t, int64_t first, int64_t n) {
+      const T* in = static_cast<const T*>(x) + offset;
+      T* out = static_cast<T*>(y) + first;
+      if (stride == 1)
+        std::memcpy(out, in, static_cast<size_t>(n) * sizeof(T));
+      else
+        for (int64_t i = 0; i < n; ++i) out[i] = in[0];
+    });
+  });
+}
+
+namespace {
+
+// value(words, lane) for each element, four to a Philox block.
+template <class T, class F>
+void from_blocks(Context& ctx, int64_t n, RandomKey key, T* y, const F& value) {
+  parallel::ranges(ctx.threads, (n + 3) / 4, kGrain / 16, [&](int64_t begin, int64_t end, int) {
+    for (int64_t block = begin; block < end; ++block) {
+      const Philox4 words = philox(key, static_cast<uint64_t>(block));
+      const int64_t lanes = min(4, n - block * 4);
+      for (int lane = 0; lane < lanes; ++lane) y[block * 4 + lane] = value(words, lane, block * 4 + lane);
+    }
+  });
+}
+
+}  // namespace
+
+void random_uniform(Context& ctx, DType dtype, int64_t n, double low, double high, RandomKey key, void* y) {
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    from_blocks(ctx, n, key, static_cast<T*>(y), [=](const Philox4& words, int lane, int64_t) {
+      return static_cast<T>(low) + static_cast<T>(high - low) * static_cast<T>(to_unit(words.v[lane]));
+    });
+  });
+}
+
+void random_normal(Context& ctx, DType dtype, int64_t n, double mean, double stddev, RandomKey key, void* y) {
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    // Box, Muller, Annals of Mathematical Statistics 29, 1958: a pair of uniforms gives a pair of normals.
+    from_blocks(ctx, n, key, static_cast<T*>(y), [=](const Philox4& words, int lane, int64_t) {
+      const float u = to_unit(words.v[lane & 2]), v = to_unit(words.v[(lane & 2) + 1]);
+      const float radius = ::sqrtf(-2.0f * ::logf(1.0f - u)), angle = 6.283185307f * v;
+      return static_cast<T>(mean) + static_cast<T>(stddev) * static_cast<T>(radius * (lane & 1 ? ::sinf(angle) : ::cosf(angle)));
+    });
+  });
+}
+
+void dropout(Context& ctx, DType dtype, int64_t n, double rate, RandomKey key, const void* x, void* y) {
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    const T* in = static_cast<const T*>(x);
+    const T scale = static_cast<T>(1 / (1 - rate));
+    const float threshold = static_cast<float>(rate);
+    from_blocks(ctx, n, key, static_cast<T*>(y), [=](const Philox4& words, int lane, int64_t i) {
+      return to_unit(words.v[lane]) < threshold ? T(0) : in[i] * scale;
+    });
+  });
+}
+
+}  // namespace mica::kernels::cpu::MICA_CPU_LEVEL

@@ -1,0 +1,167 @@
+// CPU matrix products. float32 runs on the register tiles of tile.h, blocked for the caches; float64, which serves
+// gradient checks and references, on Eigen's product.
+#include <Eigen/Core>
+
+#include "cpu/tile.h"
+
+namespace mica::kernels::cpu::MICA_CPU_LEVEL {
+
+namespace {
+
+// One product, or a part of one, for one thread.
+template <class T>
+struct Product {
+  int64_t m, n, k;
+  const T* a;
+  int64_t lda;
+  bool transpose_a;
+  const T* b;
+  int64_t ldb;
+  bool transpose_b;
+  T* c;
+  int64_t ldc;
+  bool accumulate;
+  const T* bias;
+  UnaryOp activation;
+};
+
+// A block of packed columns stays in the second-level cache, a panel of it in the first; a block of rows is copied into
+// tiles where its rows would fall on each other in the cache, or are read many times.
+constexpr int64_t kStepBlock = 256, kColumnBlock = 512, kRowBlock = 16 * kTileRows;
+
+int64_t scratch_bytes(int64_t n, int64_t k) {
+  return packed_bytes<float>(min(k, kStepBlock), min(n, kColumnBlock)) +
+         kRowBlock * kStepBlock * static_cast<int64_t>(sizeof(float));
+}
+
+void multiply(const Product<float>& g, char* scratch) {
+  float* packed = reinterpret_cast<float*>(scratch);
+  float* rows = reinterpret_cast<float*>(scratch + packed_bytes<float>(min(g.k, kStepBlock), min(g.n, kColumnBlock)));
+  const bool copy_rows = g.n > 4 * kPanel<float> || g.lda * static_cast<int64_t>(sizeof(float)) % 1024 == 0;
+  for (int64_t j = 0; j < g.n; j += kColumnBlock) {
+    const int64_t columns = min(kColumnBlock, g.n - j);
+    for (int64_t p = 0; p == 0 || p < g.k; p += kStepBlock) {
+      const int64_t steps = min(kStepBlock, g.k - p);
+      const bool last = p + steps == g.k;
+      pack_columns(steps, columns, g.b + (g.transpose_b ? j * g.ldb + p : p * g.ldb + j), g.ldb, g.transpose_b, packed);
+      for (int64_t i = 0; i < g.m; i += kRowBlock) {
+        const int64_t height = min(kRowBlock, g.m - i);
+        const float* a = g.a + (g.transpose_a ? p * g.lda + i : i * g.lda + p);
+        Tile<float> t{.a = a, .row_stride = g.transpose_a ? 1 : g.lda, .step_stride = g.transpose_a ? g.lda : 1,
+                      .steps = steps, .b = packed, .c = g.c + i * g.ldc + j, .ldc = g.ldc, .columns = 0,
+                      .accumulate = g.accumulate || p > 0, .bias = last && g.bias ? g.bias + j : nullptr,
+                      .activation = last ? g.activation : UnaryOp::identity};
+        if (copy_rows) {  // [steps][height]: the rows of a tile side by side
+          for (int64_t r = 0; r < height; r += 8) {
+            const int64_t group = min(8, height - r);
+            for (int64_t s = 0; s < steps; ++s)
+              for (int64_t q = 0; q < group; ++q)
+                rows[s * kRowBlock + r + q] = a[(r + q) * t.row_stride + s * t.step_stride];
+          }
+          t.a = rows;
+          t.row_stride = 1;
+          t.step_stride = kRowBlock;
+        }
+        run_tiles(height, columns, t);
+      }
+    }
+  }
+}
+
+int64_t scratch_bytes_of(float, int64_t, int64_t n, int64_t k) { return scratch_bytes(n, k); }
+
+// Eigen's blocked product with buffers that the caller brings: its public product takes them from the stack or malloc.
+class Blocking : public Eigen::internal::level3_blocking<double, double> {
+ public:
+  Blocking(int64_t rows, int64_t cols, int64_t depth) {
+    m_mc = max(rows, 1);
+    m_nc = max(cols, 1);
+    m_kc = max(depth, 1);
+    Eigen::internal::computeProductBlockingSizes<double, double, 1>(m_kc, m_mc, m_nc, Eigen::Index(1));
+  }
+  int64_t bytes_a() const { return (m_kc * m_mc * 8 + 127) / 64 * 64; }
+  int64_t bytes() const { return bytes_a() + (m_kc * m_nc * 8 + 127) / 64 * 64; }
+  void set_buffers(char* scratch) {
+    m_blockA = reinterpret_cast<double*>(scratch);
+    m_blockB = reinterpret_cast<double*>(scratch + bytes_a());
+  }
+};
+
+int64_t scratch_bytes_of(double, int64_t m, int64_t n, int64_t k) { return Blocking(n, m, k).bytes(); }
+
+template <int kLeft, int kRight>
+void eigen_product(const Product<double>& g, char* scratch) {
+  // Row-major c = a b is column-major c' = b' a'.
+  Blocking blocking(g.n, g.m, g.k);
+  blocking.set_buffers(scratch);
+  Eigen::internal::general_matrix_matrix_product<Eigen::Index, double, kLeft, false, double, kRight, false,
+                                                 Eigen::ColMajor, 1>::run(g.n, g.m, g.k, g.b, g.ldb, g.a, g.lda, g.c, 1,
+                                                                          g.ldc, 1.0, blocking, nullptr);
+}
+
+void multiply(const Product<double>& g, char* scratch) {
+  if (!g.accumulate)
+    for (int64_t i = 0; i < g.m; ++i)
+      for (int64_t j = 0; j < g.n; ++j) g.c[i * g.ldc + j] = 0;
+  if (g.k > 0) {
+    constexpr int kAsIs = Eigen::ColMajor, kTransposed = Eigen::RowMajor;
+    if (g.transpose_a)
+      g.transpose_b ? eigen_product<kTransposed, kTransposed>(g, scratch) : eigen_product<kAsIs, kTransposed>(g, scratch);
+    else
+      g.transpose_b ? eigen_product<kTransposed, kAsIs>(g, scratch) : eigen_product<kAsIs, kAsIs>(g, scratch);
+  }
+  if (!g.bias && g.activation == UnaryOp::identity) return;
+  for_unary(g.activation, [&](auto f) {
+    for (int64_t i = 0; i < g.m; ++i)
+      for (int64_t j = 0; j < g.n; ++j) {
+        double& c = g.c[i * g.ldc + j];
+        c = f.forward(c + (g.bias ? g.bias[j] : 0));
+      }
+  });
+}
+
+// Each product is cut along its longer side into pieces, enough for every thread.
+template <class T>
+void multiply_all(Context& ctx, const MatmulArgs& args, const T* a, const T* b, T* c) {
+  const int64_t m = args.m, n = args.n, k = args.k;
+  if (args.batch == 0 || m == 0 || n == 0) return;
+  constexpr double kWorth = 65536;  // multiplications that pay for a second thread
+  constexpr int64_t kStep = 16;
+  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(max(k, 1));
+  const auto parts_for = [&](double total) { return static_cast<int64_t>(total / kWorth < 256 ? total / kWorth + 1 : 256); };
+  const bool by_rows = m >= n;
+  const int64_t length = by_rows ? m : n;
+  int64_t pieces = min((ctx.threads + args.batch - 1) / args.batch, min(parts_for(work), (length + kStep - 1) / kStep));
+  pieces = max(1, pieces);
+  const int64_t piece = ((length + pieces - 1) / pieces + kStep - 1) / kStep * kStep;
+  const int64_t items = args.batch * pieces;
+  const int parts = static_cast<int>(min(items, min(ctx.threads, parts_for(work * static_cast<double>(args.batch)))));
+  const int64_t scratch = scratch_bytes_of(T{}, by_rows ? min(piece, m) : m, by_rows ? n : min(piece, n), k);
+  const Workspace workspace = ctx.workspace(static_cast<size_t>(scratch * parts));
+  parallel::run(parts, [&](int part) {
+    for (int64_t item = items * part / parts; item < items * (part + 1) / parts; ++item) {
+      const int64_t batch = item / pieces, first = min(item % pieces * piece, length), last = min(first + piece, length);
+      const int64_t i = by_rows ? first : 0, j = by_rows ? 0 : first;
+      Product<T> g{.m = by_rows ? last - first : m, .n = by_rows ? n : last - first, .k = k,
+                   .a = a + batch * args.a_batch_stride + (args.transpose_a ? i : i * args.lda), .lda = args.lda,
+                   .transpose_a = args.transpose_a,
+                   .b = b + batch * args.b_batch_stride + (args.transpose_b ? j * args.ldb : j), .ldb = args.ldb,
+                   .transpose_b = args.transpose_b,
+                   .c = c + batch * args.c_batch_stride + i * args.ldc + j, .ldc = args.ldc,
+                   .accumulate = args.write == Write::accumulate,
+                   .bias = args.bias ? static_cast<const T*>(args.bias) + j : nullptr, .activation = args.activation};
+      multiply(g, workspace.as<char>(static_cast<size_t>(scratch * part)));
+    }
+  });
+}
+
+}  // namespace
+
+void matmul(Context& ctx, const MatmulArgs& args, const void* a, const void* b, void* c) {
+  for_float(args.dtype, [&](auto t) {
+    using T = decltype(t);
+    multiply_all(ctx, args, static_cast<const T*>(a), static_cast<const T*>(b), static_cast<T*>(c));
+  });
+}
+
+}  // namespace mica::kernels::cpu::MICA_CPU_LEVEL

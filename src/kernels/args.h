@@ -1,0 +1,85 @@
+// The argument structs of the kernels. Plain data: no tensors, no tapes.
+#pragma once
+
+#include <cstdint>
+
+#include "mica/core/dtype.h"
+#include "mica/core/random.h"
+#include "mica/ops/scalar.h"
+
+namespace mica::kernels {
+
+/// y = gamma * y + result: gamma 0 overwrites (and never reads), 1 accumulates.
+enum class Write : uint8_t { overwrite, accumulate };
+
+inline constexpr int kMaxDims = 8;
+
+/// A broadcast of two operands to one result: sizes, and the operands' strides in elements (0 where repeated). Axes that
+/// run on are merged, so the usual cases arrive with one or two.
+struct BroadcastDims {
+  int rank = 0;
+  int64_t size[kMaxDims] = {};
+  int64_t a_stride[kMaxDims] = {};
+  int64_t b_stride[kMaxDims] = {};
+};
+
+/// c[M,N] (+)= op(a) op(b), then bias[N] and activation. a is [M,K] with leading dimension lda, or [K,M] when
+/// transposed; b is [K,N], or [N,K] when transposed. `batch` products lie *_batch_stride elements apart.
+struct MatmulArgs {
+  DType dtype = float32;
+  int64_t m = 0, n = 0, k = 0;
+  bool transpose_a = false, transpose_b = false;
+  int64_t lda = 0, ldb = 0, ldc = 0;
+  int64_t batch = 1;
+  int64_t a_batch_stride = 0, b_batch_stride = 0, c_batch_stride = 0;
+  const void* bias = nullptr;  // [N], or none
+  UnaryOp activation = UnaryOp::identity;
+  Write write = Write::overwrite;  // accumulate excludes bias and activation
+};
+
+/// Images x [N,H,W,C], filters w [KH,KW,C,O], results y [N,OH,OW,O]. Output (oh,ow) reads the window whose corner is
+/// (oh*SH - pad_top, ow*SW - pad_left); what lies outside of the image is zero.
+struct Conv2DArgs {
+  DType dtype = float32;
+  int64_t n = 0, h = 0, w = 0, c = 0, o = 0;
+  int64_t kh = 0, kw = 0, sh = 1, sw = 1;
+  int64_t oh = 0, ow = 0;
+  int64_t pad_top = 0, pad_left = 0;
+  UnaryOp activation = UnaryOp::identity;
+};
+
+/// Windows as in Conv2DArgs, over each channel by itself. Padding takes no part in maximum or mean.
+struct Pool2DArgs {
+  DType dtype = float32;
+  int64_t n = 0, h = 0, w = 0, c = 0;
+  int64_t kh = 0, kw = 0, sh = 1, sw = 1;
+  int64_t oh = 0, ow = 0;
+  int64_t pad_top = 0, pad_left = 0;
+};
+
+/// x [outer, n, inner] reduced over n to y [outer, inner].
+struct ReduceArgs {
+  DType dtype = float32;
+  int64_t outer = 0, n = 0, inner = 0;
+};
+
+/// One update of `n` parameters, all flat. Kingma, Ba, "Adam", ICLR 2015, algorithm 1; decoupled weight decay as in
+/// Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019.
+struct AdamArgs {
+  DType dtype = float32;
+  int64_t n = 0;
+  double learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0;
+  double weight_decay = 0;      // added to the gradient
+  double bias_correction1 = 1;  // 1 - beta1^t
+  double bias_correction2 = 1;  // 1 - beta2^t
+};
+
+/// One update of `n` parameters: v = momentum * v + g + weight_decay * w; w -= lr * (nesterov ? g + momentum * v : v).
+struct SgdArgs {
+  DType dtype = float32;
+  int64_t n = 0;
+  double learning_rate = 0, momentum = 0, weight_decay = 0;
+  bool nesterov = false;
+};
+
+}  // namespace mica::kernels

@@ -1,0 +1,144 @@
+// Matrix products: checks, forward and gradient.
+#include "mica/ops/matmul.h"
+
+#include "mica/ops/elementwise.h"
+#include "mica/ops/reduce.h"
+#include "ops/common.h"
+
+namespace MICA_EXPORT mica {
+
+namespace {
+
+using kernels::MatmulArgs;
+using kernels::Write;
+
+// A matrix as a kernel sees it: `rows` and `cols` as stored.
+struct Matrix {
+  const Tensor& x;
+  int64_t rows, cols;
+  bool transpose;
+};
+
+// c[batch, M, N] (+)= op(a) op(b); an operand of batch stride 0 serves every product.
+void product(int64_t batch, Matrix a, int64_t a_stride, Matrix b, int64_t b_stride, Tensor& c, Write write,
+             const void* bias = nullptr, UnaryOp activation = UnaryOp::identity) {
+  MatmulArgs args{.dtype = a.x.dtype()};
+  args.m = a.transpose ? a.cols : a.rows;
+  args.k = a.transpose ? a.rows : a.cols;
+  args.n = b.transpose ? b.rows : b.cols;
+  args.transpose_a = a.transpose;
+  args.transpose_b = b.transpose;
+  args.lda = a.cols;
+  args.ldb = b.cols;
+  args.ldc = args.n;
+  args.batch = batch;
+  args.a_batch_stride = a_stride;
+  args.b_batch_stride = b_stride;
+  args.c_batch_stride = args.m * args.n;
+  args.bias = bias;
+  args.activation = activation;
+  args.write = write;
+  Context ctx = context(c.device());
+  kernels_for(c.device()).matmul(ctx, args, a.x.raw(), b.x.raw(), ops::out(c));
+}
+
+}  // namespace
+
+Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options) {
+  ops::check_float("matmul", "the first operand", a);
+  ops::check_like("matmul", "the second operand", b, a);
+  const auto [ta, tb] = options;
+  check(a.rank() >= 2 && b.rank() >= 2, "matmul", "operands must have at least 2 axes: ", a.shape(), " and ", b.shape());
+  const int64_t m = a.dim(ta ? -1 : -2), k = a.dim(ta ? -2 : -1);
+  const int64_t kb = b.dim(tb ? -1 : -2), n = b.dim(tb ? -2 : -1);
+  check(k == kb, "matmul", "inner sizes must match: ", a.shape(), ta ? " transposed" : "", " and ", b.shape(),
+        tb ? " transposed" : "");
+  int64_t batch = 1;
+  for (int i = 0; i < a.rank() - 2; ++i) batch *= a.dim(i);
+  const bool shared = b.rank() == 2;  // one b for every a
+  bool same = a.rank() == b.rank();
+  for (int i = 0; same && i < a.rank() - 2; ++i) same = a.dim(i) == b.dim(i);
+  check(shared || same, "matmul", "leading axes must be equal, or the second operand has none: ", a.shape(), " and ",
+        b.shape());
+
+  Shape shape = a.shape();
+  shape[-2] = m;
+  shape[-1] = n;
+  Tensor c = empty(shape, {a.dtype(), a.device()});
+  const int64_t b_stride = shared ? 0 : k * n;
+  // With one b and plain rows, all the products are one.
+  const bool flat = shared && !ta;
+  const int64_t products = flat ? 1 : batch, a_rows = flat ? batch * m : a.dim(-2);
+  product(products, {a, a_rows, a.dim(-1), ta}, m * k, {b, b.dim(-2), b.dim(-1), tb}, b_stride, c, Write::overwrite);
+
+  if (Tape* tape = Tape::recording(a, b))
+    tape->record("matmul", {&a, &b}, {&c}, {&a, &b}, [=](Gradients& g) {
+      const Tensor &x = g.saved(0), &w = g.saved(1), &dy = g.dy();
+      const int64_t dy_rows = flat ? batch * m : m;
+      const Matrix W{w, w.dim(-2), w.dim(-1), !tb}, DY{dy, dy_rows, n, false};
+      if (g.needs(0)) {
+        Gradients::Out da = g.out(0);
+        if (ta)  // a is [K, M]: op(b) dy^T
+          product(batch, {w, w.dim(-2), w.dim(-1), tb}, b_stride, {dy, m, n, true}, m * n, da.tensor, ops::write(da));
+        else
+          product(products, DY, m * n, W, b_stride, da.tensor, ops::write(da));
+      }
+      if (!g.needs(1)) return;
+      Gradients::Out db = g.out(1);
+      const Matrix A{x, a_rows, x.dim(-1), !ta};
+      const auto one = [&](Tensor& target, Write write) {
+        if (tb)  // b is [N, K]: dy^T op(a)
+          product(products, {dy, dy_rows, n, true}, m * n, {x, a_rows, x.dim(-1), ta}, m * k, target, write);
+        else
+          product(products, A, m * k, DY, m * n, target, write);
+      };
+      if (flat || !shared || batch == 1) {
+        one(db.tensor, ops::write(db));
+      } else {  // one b and transposed a's: the products' gradients add up
+        Tensor each = empty(w.shape().with_first(batch), {w.dtype(), w.device()});
+        one(each, Write::overwrite);
+        Context ctx = context(w.device());
+        kernels_for(w.device())
+            .reduce_sum(ctx, {.dtype = w.dtype(), .outer = 1, .n = batch, .inner = w.elements()}, 1.0, each.raw(),
+                        ops::out(db.tensor), ops::write(db));
+      }
+    });
+  return c;
+}
+
+Tensor dense(const Tensor& x, const Tensor& w, const Tensor& bias, UnaryOp activation) {
+  ops::check_float("dense", "the input", x);
+  ops::check_like("dense", "the kernel", w, x);
+  check(w.rank() == 2, "dense", "the kernel must have 2 axes, got ", w.shape());
+  check(x.rank() >= 1 && x.dim(-1) == w.dim(0), "dense", "the input's last axis must match the kernel's first: input ",
+        x.shape(), ", kernel ", w.shape());
+  if (bias.defined()) {
+    ops::check_like("dense", "the bias", bias, x);
+    check(bias.shape() == Shape{w.dim(1)}, "dense", "the bias must have one value for each of the kernel's ", w.dim(1),
+          " columns, got ", bias.shape());
+  }
+  if (!ops::fuses(activation)) return detail::unary(activation, dense(x, w, bias));
+  const int64_t k = w.dim(0), n = w.dim(1);
+  const int64_t rows = x.rank() == 1 ? 1 : x.shape().elements() / std::max<int64_t>(k, 1);
+  Shape shape = x.shape();
+  shape[-1] = n;
+  const int64_t m = k > 0 ? rows : shape.elements() / std::max<int64_t>(n, 1);
+  Tensor y = empty(shape, {x.dtype(), x.device()});
+  product(1, {x, m, k, false}, 0, {w, k, n, false}, 0, y, Write::overwrite, bias.raw(), activation);
+  if (Tape* tape = Tape::recording(x, w, bias))
+    tape->record("dense", {&x, &w, &bias}, {&y}, {&x, &w, &y}, [=](Gradients& g) {
+      const Tensor dz = ops::activation_gradient(activation, g.saved(2), g.dy());
+      if (g.needs(0)) {
+        Gradients::Out dx = g.out(0);
+        product(1, {dz, m, n, false}, 0, {g.saved(1), k, n, true}, 0, dx.tensor, ops::write(dx));
+      }
+      if (g.needs(1)) {
+        Gradients::Out dw = g.out(1);
+        product(1, {g.saved(0), m, k, true}, 0, {dz, m, n, false}, 0, dw.tensor, ops::write(dw));
+      }
+      if (g.needs(2)) ops::bias_gradient(g, 2, dz);
+    });
+  return y;
+}
+
+}  // namespace mica
