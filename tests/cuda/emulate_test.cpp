@@ -1,0 +1,557 @@
+// The emulation of CUDA threads, and matmul under it: what the vocabulary does, that mistakes are found, and that each
+// barrier of matmul is needed.
+#define MICA_EMULATED
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cuda/core/launch.h"
+#include "cuda/core/runtime.h"
+#include "cuda/table.h"
+
+using namespace mica;
+using namespace mica::kernels;
+using namespace mica::kernels::emulated;
+
+namespace {
+
+class ScheduleScope {
+ public:
+  explicit ScheduleScope(Schedule schedule, uint32_t seed = 0) : previous_(emulated::schedule()) {
+    set_schedule(schedule, seed);
+  }
+  ~ScheduleScope() { set_schedule(previous_); }
+
+ private:
+  Schedule previous_;
+};
+
+template <class Body>
+void under_each_schedule(const Body& body) {
+  for (Schedule schedule : kSchedules)
+    for (uint32_t seed = 0; seed < (schedule == Schedule::random ? 3 : 1); ++seed) {
+      CAPTURE(to_string(schedule));
+      CAPTURE(seed);
+      const ScheduleScope scope(schedule, seed);
+      body();
+    }
+}
+
+template <class F>
+std::string error_of(const F& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// ---- Kernels for the vocabulary ----
+
+// y[blocks]: the sum of each block's x[256], by halving in shared memory.
+MICA_KERNEL(256) void sum_kernel(const int* x, int* y) {
+  MICA_SHARED(int, part, [256]);
+  const int t = static_cast<int>(thread_index().x);
+  const int n = static_cast<int>(block_size().x);
+  part[t] = x[static_cast<int>(block_index().x) * n + t];
+  barrier();
+  for (int half = n / 2; half > 0; half /= 2) {
+    if (t < half) part[t] += part[t + half];
+    barrier();
+  }
+  if (t == 0) y[block_index().x] = part[0];
+}
+
+// Each warp's lanes by shuffles: y[4][threads].
+MICA_KERNEL(1024) void shuffle_kernel(int* y, uint32_t* votes) {
+  const int t = static_cast<int>(thread_index().x), n = static_cast<int>(block_size().x);
+  y[t] = shuffle(t, 3);
+  y[n + t] = shuffle_xor(t, 1);
+  y[2 * n + t] = shuffle_down(t, 2);
+  y[3 * n + t] = shuffle_up(t, 2);
+  double sum = t;  // a butterfly, whose phases must not mix
+  for (int mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+  const uint32_t vote = ballot(t % 3 == 0);
+  if (t % 32 == 0) votes[t / 32] = vote + static_cast<uint32_t>(sum);
+}
+
+MICA_KERNEL(64) void warp_barrier_kernel(int* y) {
+  MICA_SHARED(int, value, [64]);
+  const int t = static_cast<int>(thread_index().x);
+  value[t] = t;
+  warp_barrier();
+  const int other = value[t ^ 1];
+  warp_barrier();
+  value[t] = other * 2;
+  warp_barrier();
+  y[t] = value[t ^ 1];
+}
+
+MICA_KERNEL(64) void scalar_and_dynamic_kernel(int n, int* y) {
+  MICA_SHARED(int, count);
+  MICA_DYNAMIC_SHARED(int, list);
+  const int t = static_cast<int>(thread_index().x);
+  if (t == 0) count = 0;
+  barrier();
+  if (t < n) list[atomic_add(&count, 1)] = t;
+  barrier();
+  if (t == 0)
+    for (int i = 0; i < count; ++i) atomic_max(y, list[i]);
+}
+
+MICA_KERNEL(64) void exits_kernel() {
+  if (thread_index().x == 5) return;
+  barrier();
+}
+MICA_KERNEL(64) void two_barriers_kernel() {
+  if (thread_index().x == 5)
+    barrier();
+  else
+    barrier();
+}
+MICA_KERNEL(64) void warp_and_block_kernel() {
+  if (thread_index().x == 5)
+    barrier();
+  else
+    warp_barrier();
+}
+MICA_KERNEL(64) void lane_exits_kernel(int* y) {
+  if (thread_index().x == 5) return;
+  *y = shuffle(1, 0);
+}
+
+struct CountsDestruction {
+  int* count;
+  ~CountsDestruction() { ++*count; }
+};
+MICA_KERNEL(64) void throws_kernel(int* destroyed) {
+  const CountsDestruction counts{destroyed};
+  barrier();
+  if (thread_index().x == 40 && block_index().x == 1) throw std::runtime_error("thread 40");
+  barrier();
+}
+MICA_KERNEL(32) void outside_kernel(int index) {
+  MICA_SHARED(float, tile, [4][8]);
+  tile[3][index] = 0;
+}
+MICA_KERNEL(32) void outside_dynamic_kernel() {
+  MICA_DYNAMIC_SHARED(float, list);
+  list[16] = 0;
+}
+MICA_KERNEL(32) void uninitialised_kernel(float* y) {
+  MICA_SHARED(float, value, [1]);
+  *y = value[0];
+}
+MICA_KERNEL(1) void nested_kernel() { launch(exits_kernel, 1, {64}, 0, nullptr); }
+MICA_KERNEL(1024) void too_much_shared_kernel() {
+  MICA_SHARED(char, bytes, [48 * 1024 + 1]);
+  bytes[0] = 0;
+}
+MICA_KERNEL(64) void index_kernel(unsigned* y) {
+  const Dim3 t = thread_index(), b = block_index(), n = block_size(), g = grid_size();
+  const unsigned block = b.x + g.x * (b.y + g.y * b.z);
+  const unsigned thread = t.x + n.x * (t.y + n.y * t.z);
+  ++y[block * n.x * n.y * n.z + thread];
+}
+
+// Reads before it writes: the first barrier of the loop keeps the writes back.
+MICA_KERNEL(256) void rotate_kernel(int steps, int* y) {
+  MICA_SHARED(int, ring, [256]);
+  const int t = static_cast<int>(thread_index().x);
+  ring[t] = t;
+  barrier();
+  for (int i = 0; i < steps; ++i) {
+    const int next = ring[(t + 1) % 256];
+    barrier();
+    ring[t] = next;
+    barrier();
+  }
+  y[t] = ring[t];
+}
+
+/// Runs `is_right` with each barrier that it passes taken out in turn; returns how many there are. With each of them
+/// out, some schedule must find a wrong result or an error.
+template <class F>
+int each_barrier_is_needed(const F& is_right) {
+  const auto right_under_each_schedule = [&] {
+    bool right = true;
+    under_each_schedule([&] {
+      try {
+        right = is_right() && right;
+      } catch (const Error&) {
+        right = false;
+      }
+    });
+    return right;
+  };
+  take_reached_barriers();
+  CHECK(right_under_each_schedule());
+  const std::vector<Site> barriers = take_reached_barriers();
+  for (const Site& site : barriers) {
+    CAPTURE(site.file);
+    CAPTURE(site.line);
+    const DisabledBarrier disabled(site);
+    CHECK_FALSE(right_under_each_schedule());
+  }
+  CHECK(right_under_each_schedule());
+  return static_cast<int>(barriers.size());
+}
+
+// ---- matmul ----
+
+struct Case {
+  int64_t m, n, k;
+  bool transpose_a = false, transpose_b = false;
+  int64_t batch = 1;
+  int64_t pad = 0;  // added to each leading dimension, and between products
+  bool bias = false;
+  UnaryOp activation = UnaryOp::identity;
+  Write write = Write::overwrite;
+};
+
+double number(int64_t i) { return static_cast<double>((i * 7919 + 13) % 101 - 50) / 32; }
+
+double activate(UnaryOp op, double x) {
+  switch (op) {
+#define MICA_CASE(function, Functor) \
+  case UnaryOp::function: return scalar::Functor::forward(x);
+    MICA_UNARY_OPS(MICA_CASE)
+#undef MICA_CASE
+  }
+  return 0;
+}
+
+// A vector whose memory ends where its elements do, so that the address sanitizer sees one step too far.
+template <class T>
+std::unique_ptr<T[]> numbers(int64_t count, int64_t salt) {
+  auto values = std::make_unique<T[]>(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) values[i] = static_cast<T>(number(i + salt));
+  return values;
+}
+
+template <class T>
+struct Product {
+  MatmulArgs args;
+  std::unique_ptr<T[]> a, b, bias, c;
+  int64_t c_count = 0;
+
+  explicit Product(const Case& q) {
+    args.dtype = dtype_of<T>;
+    args.m = q.m;
+    args.n = q.n;
+    args.k = q.k;
+    args.transpose_a = q.transpose_a;
+    args.transpose_b = q.transpose_b;
+    args.lda = (q.transpose_a ? q.m : q.k) + q.pad;
+    args.ldb = (q.transpose_b ? q.k : q.n) + q.pad;
+    args.ldc = q.n + q.pad;
+    args.batch = q.batch;
+    args.a_batch_stride = args.lda * (q.transpose_a ? q.k : q.m) + q.pad;
+    args.b_batch_stride = args.ldb * (q.transpose_b ? q.n : q.k) + q.pad;
+    args.c_batch_stride = args.ldc * q.m + q.pad;
+    args.activation = q.activation;
+    args.write = q.write;
+    a = numbers<T>(args.a_batch_stride * q.batch, 0);
+    b = numbers<T>(args.b_batch_stride * q.batch, 31);
+    bias = numbers<T>(q.n, 5);
+    if (q.bias) args.bias = bias.get();
+    c_count = args.c_batch_stride * q.batch;
+    c = numbers<T>(c_count, 17);
+  }
+
+  void run() {
+    Context ctx;
+    ctx.device = {Device::Type::cuda_emulated, 0};
+    // Tensors without elements may have no memory.
+    table(ctx.device).matmul(ctx, args, args.k ? a.get() : nullptr, args.k ? b.get() : nullptr, c.get());
+  }
+
+  /// What c is to be, computed plainly.
+  std::vector<double> expected() const {
+    std::vector<double> y(static_cast<size_t>(c_count));
+    for (int64_t i = 0; i < c_count; ++i) y[i] = static_cast<double>(static_cast<T>(number(i + 17)));
+    for (int64_t p = 0; p < args.batch; ++p)
+      for (int64_t i = 0; i < args.m; ++i)
+        for (int64_t j = 0; j < args.n; ++j) {
+          double sum = 0;
+          for (int64_t k = 0; k < args.k; ++k)
+            sum += static_cast<double>(
+                       a[p * args.a_batch_stride + (args.transpose_a ? k * args.lda + i : i * args.lda + k)]) *
+                   static_cast<double>(
+                       b[p * args.b_batch_stride + (args.transpose_b ? j * args.ldb + k : k * args.ldb + j)]);
+          if (args.bias) sum += static_cast<double>(bias[j]);
+          double& at = y[p * args.c_batch_stride + i * args.ldc + j];
+          at = args.write == Write::accumulate ? at + sum : activate(args.activation, sum);
+        }
+    return y;
+  }
+
+  /// The largest difference; what lies between the rows counts as well. Not a number is infinitely far.
+  double error() const {
+    const std::vector<double> wanted = expected();
+    double worst = 0;
+    for (int64_t i = 0; i < c_count; ++i) {
+      const double difference = std::abs(static_cast<double>(c[i]) - wanted[i]) / (1 + std::abs(wanted[i]));
+      worst = difference <= worst ? worst : difference != difference ? HUGE_VAL : difference;
+    }
+    return worst;
+  }
+};
+
+template <class T>
+constexpr double kTolerance = sizeof(T) == 4 ? 2e-5 : 1e-12;
+
+template <class T>
+void check_matmul(const Case& q) {
+  CAPTURE(q.m);
+  CAPTURE(q.n);
+  CAPTURE(q.k);
+  CAPTURE(q.transpose_a);
+  CAPTURE(q.transpose_b);
+  CAPTURE(q.batch);
+  CAPTURE(static_cast<int>(q.activation));
+  std::unique_ptr<T[]> first;
+  under_each_schedule([&] {
+    Product<T> product(q);
+    product.run();
+    CHECK(product.error() < kTolerance<T>);
+    // The order in which threads run must not show in a single bit.
+    if (!first)
+      first = std::move(product.c);
+    else
+      CHECK(std::memcmp(first.get(), product.c.get(), static_cast<size_t>(product.c_count) * sizeof(T)) == 0);
+  });
+}
+
+struct Registered {
+  Registered() { register_emulated(); }
+} registered;
+
+}  // namespace
+
+TEST_CASE("emulated: barriers, under each schedule") {
+  std::vector<int> x(5 * 256), y(5);
+  std::iota(x.begin(), x.end(), 0);
+  under_each_schedule([&] {
+    launch(sum_kernel, 5, {256}, 0, nullptr, x.data(), y.data());
+    for (int b = 0; b < 5; ++b) CHECK(y[b] == 256 * 256 * b + 255 * 128);
+  });
+}
+
+TEST_CASE("emulated: a barrier that is missing is found") {
+  CHECK(each_barrier_is_needed([] {
+          std::vector<int> x(256, 1), y(1);
+          launch(sum_kernel, 1, {256}, 0, nullptr, x.data(), y.data());
+          return y[0] == 256;
+        }) == 2);
+  CHECK(each_barrier_is_needed([] {
+          std::vector<int> y(256);
+          launch(rotate_kernel, 1, {256}, 0, nullptr, 5, y.data());
+          for (int t = 0; t < 256; ++t)
+            if (y[t] != (t + 5) % 256) return false;
+          return true;
+        }) == 3);
+  CHECK(each_barrier_is_needed([] {
+          std::vector<int> y(64);
+          launch(warp_barrier_kernel, 1, {64}, 0, nullptr, y.data());
+          for (int t = 0; t < 64; ++t)
+            if (y[t] != t * 2) return false;
+          return true;
+        }) == 3);
+}
+
+TEST_CASE("emulated: indices in three dimensions") {
+  std::vector<unsigned> y(2 * 3 * 4 * 5 * 3 * 2);
+  launch(index_kernel, {2, 3, 4}, {5, 3, 2}, 0, nullptr, y.data());
+  for (unsigned count : y) CHECK(count == 1);
+}
+
+TEST_CASE("emulated: shuffles and ballots, under each schedule") {
+  for (int n : {32, 128, 1024}) {
+    std::vector<int> y(4 * n);
+    std::vector<uint32_t> votes(n / 32);
+    under_each_schedule([&] {
+      launch(shuffle_kernel, 1, {static_cast<unsigned>(n)}, 0, nullptr, y.data(), votes.data());
+      int wrong = 0;
+      for (int t = 0; t < n; ++t) {
+        const int lane = t % 32, first = t - lane;
+        wrong += y[t] != first + 3;
+        wrong += y[n + t] != (t ^ 1);
+        wrong += y[2 * n + t] != (lane < 30 ? t + 2 : t);
+        wrong += y[3 * n + t] != (lane >= 2 ? t - 2 : t);
+      }
+      for (int w = 0; w < n / 32; ++w) {
+        uint32_t vote = 0;
+        for (int lane = 0; lane < 32; ++lane) vote |= uint32_t{(w * 32 + lane) % 3 == 0} << lane;
+        wrong += votes[w] != vote + static_cast<uint32_t>(32 * 32 * w + 31 * 16);
+      }
+      CHECK(wrong == 0);
+    });
+  }
+}
+
+TEST_CASE("emulated: a shuffle in a warp that is not full") {
+  std::vector<int> y(4 * 40);
+  std::vector<uint32_t> votes(2);
+  // Lane 0 of the second warp adds what lane 16 shows, and it has 8.
+  CHECK(contains(error_of([&] { launch(shuffle_kernel, 1, {40}, 0, nullptr, y.data(), votes.data()); }), "reads lane"));
+}
+
+TEST_CASE("emulated: warp barriers, one shared variable, dynamic shared memory, atomics") {
+  under_each_schedule([&] {
+    std::vector<int> y(64);
+    launch(warp_barrier_kernel, 1, {64}, 0, nullptr, y.data());
+    for (int t = 0; t < 64; ++t) CHECK(y[t] == t * 2);
+    int most = -1;
+    launch(scalar_and_dynamic_kernel, 3, {64}, 50 * sizeof(int), nullptr, 50, &most);
+    CHECK(most == 49);
+  });
+  CHECK(contains(error_of([] {
+                   int most = 0;
+                   launch(scalar_and_dynamic_kernel, 3, {64}, 49 * sizeof(int), nullptr, 50, &most);
+                 }),
+                 "list has 49 there, index 49; thread ("));
+}
+
+TEST_CASE("emulated: divergent barriers are errors that name both places") {
+  under_each_schedule([&] {
+    const std::string exits = error_of([] { launch(exits_kernel, 2, {64}, 0, nullptr); });
+    CHECK(contains(exits, "[emulate] divergent barrier: thread (5,0,0) has returned, and thread ("));
+    CHECK(contains(exits, "waits at emulate_test.cpp:"));
+    CHECK(contains(exits, "of the launch at emulate_test.cpp:"));
+
+    const std::string two = error_of([] { launch(two_barriers_kernel, 1, {64}, 0, nullptr); });
+    CHECK(contains(two, "[emulate] divergent barrier: thread ("));
+    CHECK(contains(two, "comes to emulate_test.cpp:"));
+    CHECK(contains(two, "waits at emulate_test.cpp:"));
+
+    CHECK(contains(error_of([] { launch(warp_and_block_kernel, 1, {32}, 0, nullptr); }),
+                   "divergent barrier: thread (5,0,0) waits at emulate_test.cpp:"));
+
+    int y = 0;
+    CHECK(contains(error_of([&] { launch(lane_exits_kernel, 1, {64}, 0, nullptr, &y); }),
+                   "divergent barrier: thread (5,0,0) has returned, and thread ("));
+  });
+}
+
+TEST_CASE("emulated: an exception reaches the launcher, the other threads unwind, and the next launch works") {
+  under_each_schedule([&] {
+    int destroyed = 0;
+    CHECK_THROWS_WITH_AS(launch(throws_kernel, 2, {64}, 0, nullptr, &destroyed), "thread 40", std::runtime_error);
+    CHECK(destroyed % 64 == 0);
+    CHECK(destroyed >= 64);
+    std::vector<int> x(256, 1), y(1);
+    launch(sum_kernel, 1, {256}, 0, nullptr, x.data(), y.data());
+    CHECK(y[0] == 256);
+  });
+}
+
+TEST_CASE("emulated: shared memory is checked and starts as NaN") {
+  CHECK(
+      contains(error_of([] { launch(outside_kernel, 1, {1}, 0, nullptr, 8); }),
+               "[emulate] outside of shared memory: tile has 8 there, index 8; thread (0,0,0); in block (0,0,0) of the "
+               "launch at emulate_test.cpp:"));
+  CHECK(contains(error_of([] { launch(outside_kernel, 1, {1}, 0, nullptr, -1); }), "index -1"));
+  CHECK(
+      contains(error_of([] { launch(outside_dynamic_kernel, 1, {32}, 64, nullptr); }), "list has 16 there, index 16"));
+  CHECK(contains(error_of([] { launch(too_much_shared_kernel, 1, {1}, 0, nullptr); }), "too much shared memory"));
+  float y = 0;
+  launch(uninitialised_kernel, 1, {1}, 0, nullptr, &y);
+  CHECK(y != y);
+}
+
+TEST_CASE("emulated: launches that CUDA would refuse") {
+  CHECK(contains(error_of([] { launch(exits_kernel, 1, {1025}, 0, nullptr); }), "a block has 1 to 1024 threads"));
+  CHECK(contains(error_of([] { launch(exits_kernel, 1, {0}, 0, nullptr); }), "a block has 1 to 1024 threads"));
+  CHECK(contains(error_of([] { launch(exits_kernel, 0, {1}, 0, nullptr); }), "[cuda] a grid has 1 to"));
+  CHECK(contains(error_of([] { launch(exits_kernel, {1, 65536}, {1}, 0, nullptr); }), "[1,65536,1]"));
+  CHECK(contains(error_of([] { launch(nested_kernel, 1, {1}, 0, nullptr); }), "a kernel cannot launch a kernel"));
+}
+
+TEST_CASE("emulated: threads of the host launch side by side") {
+  std::vector<std::thread> threads;
+  int wrong[4] = {};
+  for (int i = 0; i < 4; ++i)
+    threads.emplace_back([&wrong, i] {
+      for (int round = 0; round < 5; ++round) {
+        std::vector<int> x(256, i), y(1);
+        launch(sum_kernel, 1, {256}, 0, nullptr, x.data(), y.data());
+        wrong[i] += y[0] != 256 * i;
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  for (int count : wrong) CHECK(count == 0);
+}
+
+TEST_CASE("emulated: device memory") {
+  const Device device{Device::Type::cuda_emulated, 0};
+  const detail::DeviceRuntime& runtime = detail::device_runtime(device);
+  CHECK(runtime.count() == 1);
+  float values[3] = {1, 2, 3}, back[3] = {};
+  void* const block = runtime.allocate(0, sizeof values);
+  CHECK(reinterpret_cast<uintptr_t>(block) % 64 == 0);
+  detail::copy_between(device, block, Device::cpu(), values, sizeof values);
+  detail::copy_between(Device::cpu(), back, device, block, sizeof values);
+  runtime.deallocate(0, block, sizeof values);
+  CHECK(back[2] == 3);
+  CHECK(contains(error_of([&] { runtime.allocate(1, 4); }), "there is one emulated device, not number 1"));
+}
+
+TEST_CASE_TEMPLATE("emulated matmul: shapes, transposes, batches, leading dimensions", T, float, double) {
+  for (int transposes = 0; transposes < 4; ++transposes) {
+    const bool ta = transposes & 1, tb = transposes & 2;
+    check_matmul<T>({1, 1, 1, ta, tb});
+    check_matmul<T>({3, 5, 7, ta, tb});
+    check_matmul<T>({64, 64, 16, ta, tb});
+    check_matmul<T>({65, 67, 33, ta, tb, 1, 3});
+    check_matmul<T>({1, 130, 40, ta, tb, 3, 1});
+    check_matmul<T>({70, 1, 17, ta, tb, 2});
+  }
+}
+
+TEST_CASE_TEMPLATE("emulated matmul: empty sizes", T, float, double) {
+  check_matmul<T>({0, 5, 3});
+  check_matmul<T>({5, 0, 3});
+  check_matmul<T>({5, 3, 2, false, false, 0});
+  check_matmul<T>({5, 3, 0});                                                                   // zeros
+  check_matmul<T>({5, 3, 0, true, true, 2, 1, true, UnaryOp::relu});                            // relu(bias)
+  check_matmul<T>({5, 3, 0, false, false, 1, 0, false, UnaryOp::identity, Write::accumulate});  // unchanged
+}
+
+TEST_CASE_TEMPLATE("emulated matmul: bias, each activation, accumulate", T, float, double) {
+#define MICA_CHECK_ACTIVATION(function, Functor)                                      \
+  if (scalar::Functor::low < 0) { /* NaN outside of the others' domains is no test */ \
+    check_matmul<T>({9, 66, 5, false, true, 1, 1, true, UnaryOp::function});          \
+    check_matmul<T>({9, 66, 5, true, false, 1, 0, false, UnaryOp::function});         \
+  }
+  MICA_UNARY_OPS(MICA_CHECK_ACTIVATION)
+#undef MICA_CHECK_ACTIVATION
+  for (int transposes = 0; transposes < 4; ++transposes)
+    check_matmul<T>(
+        {67, 5, 35, (transposes & 1) != 0, (transposes & 2) != 0, 2, 2, false, UnaryOp::identity, Write::accumulate});
+}
+
+TEST_CASE("emulated matmul: other dtypes are refused") {
+  Product<float> product({2, 2, 2});
+  product.args.dtype = int32;
+  CHECK(error_of([&] { product.run(); }) == "[matmul] the CUDA kernel multiplies float32 and float64, not int32");
+}
+
+TEST_CASE("emulated matmul: each of its barriers is needed") {
+  // Three slices of the depth, so that both buffers are written again.
+  CHECK(each_barrier_is_needed([] {
+          Product<float> product({70, 66, 48});
+          product.run();
+          return product.error() < kTolerance<float>;
+        }) == 1);
+}
