@@ -1,0 +1,69 @@
+// Columns, and MNIST.
+#include "mica/data/dataset.h"
+
+#include <cstring>
+#include <filesystem>
+
+#include "core/tensor_access.h"
+#include "kernels/kernels.h"
+#include "mica/data/idx.h"
+
+namespace MICA_EXPORT mica {
+namespace data {
+
+Tensor Column::rows(int64_t begin, int64_t end) const {
+  const Tensor part = values_.slice(begin, end);
+  if (!scaled()) return part;
+  Tensor y = empty(part.shape(), {float32, part.device()});
+  Context ctx = context(part.device());
+  kernels_for(part.device())
+      .cast(ctx, part.elements(), part.dtype(), part.raw(), float32, scale_, offset_, TensorAccess::data(y));
+  return y;
+}
+
+Tensor Column::gather(std::span<const int64_t> indices) const {
+  check(defined() && values_.rank() >= 1, "gather", "the column is empty");
+  check(values_.device() == Device::cpu(), "gather", "columns are gathered on the CPU");
+  const Shape one = example();
+  const int64_t count = one.elements(), n = size();
+  Tensor y = empty(one.with_first(static_cast<int64_t>(indices.size())), {dtype()});
+  const size_t from = static_cast<size_t>(count) * size_of(values_.dtype()), to = static_cast<size_t>(count) * size_of(dtype());
+  const char* in = static_cast<const char*>(values_.raw());
+  char* out = static_cast<char*>(TensorAccess::data(y));
+  Context ctx{.device = Device::cpu(), .threads = 1};
+  const kernels::Table& k = kernels_for(Device::cpu());
+  for (const int64_t i : indices) {
+    check(i >= 0 && i < n, "gather", "example ", i, " is outside of 0..", n - 1);
+    if (scaled())
+      k.cast(ctx, count, values_.dtype(), in + static_cast<size_t>(i) * from, float32, scale_, offset_, out);
+    else if (from)
+      std::memcpy(out, in + static_cast<size_t>(i) * from, from);
+    out += to;
+  }
+  return y;
+}
+
+Column Column::slice(int64_t begin, int64_t end) const { return {values_.slice(begin, end), scale_, offset_}; }
+
+Split mnist(const std::string& folder) {
+  const auto load = [&](const char* name) {
+    const std::string path = folder + "/" + name;
+    std::error_code ignored;
+    return load_idx(std::filesystem::exists(path + ".gz", ignored) ? path + ".gz" : path);
+  };
+  const auto pair = [&](const char* images_name, const char* labels_name) {
+    const Tensor images = load(images_name), labels = load(labels_name);
+    check<FileError>(images.rank() == 3 && images.dtype() == uint8, "mnist", folder, "/", images_name,
+                     ": images must be uint8 [n, height, width], got ", images.shape(), " ", images.dtype());
+    check<FileError>(labels.rank() == 1 && labels.dtype() == uint8, "mnist", folder, "/", labels_name,
+                     ": labels must be uint8 [n], got ", labels.shape(), " ", labels.dtype());
+    check<FileError>(images.dim(0) == labels.dim(0), "mnist", folder, ": ", images.dim(0), " images in ", images_name,
+                     ", but ", labels.dim(0), " labels in ", labels_name);
+    return Dataset{{images.reshape({images.dim(0), images.dim(1), images.dim(2), 1}), 1.0 / 255.0}, labels};
+  };
+  return {pair("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+          pair("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")};
+}
+
+}  // namespace data
+}  // namespace mica

@@ -1,0 +1,259 @@
+// Reading IDX files.
+#include "mica/data/idx.h"
+
+#include <zlib.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "io/input_file.h"
+
+static_assert(std::endian::native == std::endian::little, "IDX files are big-endian: other hosts would not swap");
+
+namespace MICA_EXPORT mica {
+namespace data {
+
+namespace {
+
+constexpr const char* kOp = "load_idx";
+constexpr size_t kMaxHeaderBytes = 4 + 4 * Shape::kMaxRank;
+// No deflate stream expands more (zlib, "Technical details", maximum compression factor).
+constexpr int64_t kMaxDeflateRatio = 1032;
+constexpr size_t kChunkBytes = size_t{1} << 20;
+
+// The bytes of the file as they are.
+class RawSource {
+ public:
+  explicit RawSource(const io::InputFile& file) : file_(file) {}
+
+  /// The most bytes that can come.
+  int64_t limit() const { return file_.size(); }
+
+  /// Reads up to `bytes`; fewer only at the end.
+  size_t read(void* to, size_t bytes) {
+    const size_t count = std::min(bytes, static_cast<size_t>(std::max<int64_t>(file_.size() - position_, 0)));
+    file_.read_at(position_, to, count);
+    position_ += static_cast<int64_t>(count);
+    return count;
+  }
+
+ private:
+  const io::InputFile& file_;
+  int64_t position_ = 0;
+};
+
+// The bytes that a gzip file unpacks to. RFC 1952: members may follow one another.
+class GzipSource {
+ public:
+  explicit GzipSource(const io::InputFile& file) : file_(file) {
+    constexpr int kGzipOnly = 15 + 16;
+    if (inflateInit2(&stream_, kGzipOnly) != Z_OK) throw std::bad_alloc();
+  }
+  ~GzipSource() { inflateEnd(&stream_); }
+  GzipSource(const GzipSource&) = delete;
+  GzipSource& operator=(const GzipSource&) = delete;
+
+  int64_t limit() const {
+    return file_.size() > INT64_MAX / kMaxDeflateRatio ? INT64_MAX : file_.size() * kMaxDeflateRatio;
+  }
+
+  /// Reads up to `bytes`, at most 4 GiB; fewer only at the end, where the checksum has been found right.
+  size_t read(void* to, size_t bytes) {
+    stream_.next_out = static_cast<Bytef*>(to);
+    stream_.avail_out = static_cast<uInt>(bytes);
+    while (stream_.avail_out > 0) {
+      if (stream_.avail_in == 0) refill();
+      if (stream_.avail_in == 0) {
+        if (!between_members_) file_.fail("the gzip data ends too early, at byte ", position_);
+        break;
+      }
+      between_members_ = false;
+      const int result = inflate(&stream_, Z_NO_FLUSH);
+      if (result == Z_STREAM_END) {
+        between_members_ = true;
+        inflateReset(&stream_);
+      } else if (result == Z_MEM_ERROR) {
+        throw std::bad_alloc();
+      } else if (result != Z_OK && result != Z_BUF_ERROR) {
+        file_.fail("corrupt gzip data before byte ", position_ - stream_.avail_in, ": ",
+                   stream_.msg ? stream_.msg : "it needs a dictionary");
+      }
+    }
+    return bytes - stream_.avail_out;
+  }
+
+ private:
+  void refill() {
+    const int64_t left = std::max<int64_t>(file_.size() - position_, 0);
+    const auto count = static_cast<size_t>(std::min<int64_t>(left, sizeof input_));
+    file_.read_at(position_, input_, count);
+    position_ += static_cast<int64_t>(count);
+    stream_.next_in = input_;
+    stream_.avail_in = static_cast<uInt>(count);
+  }
+
+  const io::InputFile& file_;
+  z_stream stream_{};
+  bool between_members_ = false;
+  int64_t position_ = 0;
+  unsigned char input_[size_t{1} << 16];
+};
+
+struct Header {
+  DType dtype{};
+  Shape shape;
+  int64_t bytes = 0;  // of the elements
+};
+
+uint32_t big_endian(const unsigned char* bytes) {
+  return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | uint32_t{bytes[3]};
+}
+
+std::string hexadecimal(std::span<const unsigned char> bytes) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  for (const unsigned char byte : bytes) {
+    if (!text.empty()) text += ' ';
+    text.append(1, kDigits[byte >> 4]).append(1, kDigits[byte & 15]);
+  }
+  return text;
+}
+
+DType element_type(const io::InputFile& file, unsigned char code) {
+  switch (code) {
+    case 0x08:
+      return DType::uint8;
+    case 0x0c:
+      return DType::int32;
+    case 0x0d:
+      return DType::float32;
+    case 0x0e:
+      return DType::float64;
+    case 0x09:
+      file.fail("element type int8 (0x09) is not supported: uint8, int32, float32 and float64 are");
+    case 0x0b:
+      file.fail("element type int16 (0x0b) is not supported: uint8, int32, float32 and float64 are");
+    default:
+      file.fail("unknown element type 0x", hexadecimal({&code, 1}), " at byte 2");
+  }
+}
+
+// The bytes of that many elements, or -1 where they are more than a Tensor can hold. Zeros are left out of that check:
+// partial products must fit as well.
+int64_t count_bytes(std::span<const int64_t> sizes, DType dtype) {
+  constexpr int64_t kMaxElements = int64_t{1} << 46;
+  int64_t elements = 1;
+  bool zero = false;
+  for (const int64_t size : sizes) {
+    zero |= size == 0;
+    if (size != 0 && (__builtin_mul_overflow(elements, size, &elements) || elements >= kMaxElements)) return -1;
+  }
+  return zero ? 0 : elements * static_cast<int64_t>(size_of(dtype));
+}
+
+// Whether the sizes, read from the other end, ask for just the bytes that are there.
+bool looks_little_endian(std::span<const int64_t> sizes, DType dtype, int64_t available) {
+  std::vector<int64_t> swapped;
+  for (const int64_t size : sizes) swapped.push_back(__builtin_bswap32(static_cast<uint32_t>(size)));
+  return count_bytes(swapped, dtype) == available;
+}
+
+template <class Source>
+Header read_header(const io::InputFile& file, Source& source) {
+  unsigned char bytes[kMaxHeaderBytes];
+  size_t got = source.read(bytes, 4);
+  if (got >= 2 && (bytes[0] != 0 || bytes[1] != 0))
+    file.fail("not an IDX file: it begins with ", hexadecimal({bytes, got}), ", not with 00 00");
+  if (got < 4) file.fail("cut short: ", uint64_t{got}, " of the 4 bytes that an IDX file begins with");
+  Header header;
+  header.dtype = element_type(file, bytes[2]);
+  const int rank = bytes[3];
+  if (rank < 1 || rank > Shape::kMaxRank) file.fail("rank ", rank, " at byte 3 is not from 1 to ", Shape::kMaxRank);
+  const size_t size_bytes = size_t{4} * static_cast<size_t>(rank);
+  got = source.read(bytes + 4, size_bytes);
+  if (got < size_bytes)
+    file.fail("cut short: ", uint64_t{got}, " of the ", uint64_t{size_bytes}, " bytes of the ", rank, " sizes");
+  int64_t sizes[Shape::kMaxRank];
+  for (int i = 0; i < rank; ++i) sizes[i] = big_endian(bytes + 4 + 4 * i);
+  const std::span<const int64_t> all(sizes, static_cast<size_t>(rank));
+  header.shape = Shape(all);
+  header.bytes = count_bytes(all, header.dtype);
+  if (header.bytes < 0) file.fail("the sizes ", header.shape, " are too large");
+  const int64_t available = source.limit() - static_cast<int64_t>(4 + size_bytes);
+  if (header.bytes > available)
+    file.fail("sizes ", header.shape, " of ", header.dtype, " need ", header.bytes, " bytes, but ",
+              source.limit() == file.size() ? "" : "at most ", available, " follow",
+              looks_little_endian(all, header.dtype, available) ? " (the sizes look little-endian)" : "");
+  return header;
+}
+
+void swap_elements(Tensor& tensor) {
+  const auto swap = [&](auto word) {
+    auto* bytes = static_cast<unsigned char*>(tensor.mutable_raw());
+    for (int64_t i = 0; i < tensor.elements(); ++i, bytes += sizeof word) {
+      std::memcpy(&word, bytes, sizeof word);
+      if constexpr (sizeof word == 4) word = __builtin_bswap32(word);
+      if constexpr (sizeof word == 8) word = __builtin_bswap64(word);
+      std::memcpy(bytes, &word, sizeof word);
+    }
+  };
+  if (size_of(tensor.dtype()) == 4) swap(uint32_t{});
+  if (size_of(tensor.dtype()) == 8) swap(uint64_t{});
+}
+
+// What is left of the file, which is known to be there.
+Tensor read_elements(const io::InputFile&, RawSource& source, const Header& header) {
+  Tensor tensor = empty(header.shape, {.dtype = header.dtype});
+  source.read(tensor.mutable_raw(), tensor.bytes());
+  return tensor;
+}
+
+// In chunks, and into the tensor when all of them are there: a small file may claim 1,032 times its size.
+Tensor read_elements(const io::InputFile& file, GzipSource& source, const Header& header) {
+  std::vector<std::unique_ptr<char[]>> chunks;
+  const auto bytes = static_cast<size_t>(header.bytes);
+  for (size_t done = 0; done < bytes; done += kChunkBytes) {
+    const size_t wanted = std::min(bytes - done, kChunkBytes);
+    chunks.emplace_back(new char[wanted]);
+    const size_t got = source.read(chunks.back().get(), wanted);
+    if (got < wanted)
+      file.fail("cut short: sizes ", header.shape, " of ", header.dtype, " need ", header.bytes, " bytes, but ",
+                uint64_t{done + got}, " follow");
+  }
+  Tensor tensor = empty(header.shape, {.dtype = header.dtype});
+  auto* to = static_cast<char*>(tensor.mutable_raw());
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    std::memcpy(to + i * kChunkBytes, chunks[i].get(), std::min(bytes - i * kChunkBytes, kChunkBytes));
+    chunks[i].reset();
+  }
+  return tensor;
+}
+
+template <class Source>
+Tensor load(const io::InputFile& file, Source&& source) {
+  const Header header = read_header(file, source);
+  Tensor tensor = read_elements(file, source, header);
+  char extra;
+  if (source.read(&extra, 1) != 0)
+    file.fail("more bytes follow the ", header.bytes, " that sizes ", header.shape, " of ", header.dtype, " need");
+  swap_elements(tensor);
+  return tensor;
+}
+
+}  // namespace
+
+Tensor load_idx(const std::string& path) {
+  const io::InputFile file(kOp, path);
+  if (file.size() == 0) file.fail("the file is empty");
+  unsigned char magic[2] = {};
+  file.read_at(0, magic, std::min<size_t>(sizeof magic, static_cast<size_t>(file.size())));
+  const bool gzipped = magic[0] == 0x1f && magic[1] == 0x8b;
+  return gzipped ? load(file, GzipSource(file)) : load(file, RawSource(file));
+}
+
+}  // namespace data
+}  // namespace mica

@@ -1,0 +1,430 @@
+"""Computes the golden vectors with PyTorch in float64 and writes them as small .safetensors files; see README.md."""
+
+import itertools
+import json
+import pathlib
+import zlib
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+HERE = pathlib.Path(__file__).parent
+
+
+class Family:
+    """The cases of one file."""
+
+    def __init__(self, name):
+        self.name = name
+        self.cases = {}
+        self.tensors = {}
+
+    def rng(self, case):
+        """Random numbers that depend on the case's name alone: a new case changes no other."""
+        return np.random.default_rng(zlib.crc32(f"{self.name}/{case}".encode()))
+
+    def store(self, case, op, args, inputs, outputs):
+        """inputs and outputs: {name: tensor}. Floating inputs are float32, what is expected is float64."""
+        assert case not in self.cases, case
+        self.cases[case] = {"op": op, "args": args, "inputs": list(inputs), "outputs": list(outputs)}
+        for name, value in (inputs | outputs).items():
+            value = value.detach()
+            if name in inputs and value.is_floating_point():
+                value = value.float()
+            self.tensors[f"{case}.{name}"] = value.contiguous().clone()
+
+    def add(self, case, op, args, inputs, forward, differentiable=None):
+        """Stores y = forward(*inputs), dy drawn at random, and d<input> = d sum(y * dy) / d <input>."""
+        inputs = {name: as_input(value) for name, value in inputs.items()}
+        names = [n for n, v in inputs.items() if v.is_floating_point()] if differentiable is None else differentiable
+        leaves = {n: v.clone().requires_grad_(n in names) for n, v in inputs.items()}
+        y = forward(*leaves.values())
+        dy = as_input(self.rng(case + "/dy").uniform(-1, 1, tuple(y.shape)))
+        gradients = torch.autograd.grad(y, [leaves[n] for n in names], dy)
+        outputs = {"y": y} | {f"d{n}": g for n, g in zip(names, gradients)}
+        self.store(case, op, args, inputs | {"dy": dy}, outputs)
+
+    def write(self):
+        metadata = {"cases": json.dumps(self.cases, separators=(",", ":"))}
+        save_file(self.tensors, HERE / f"{self.name}.safetensors", metadata)
+        print(f"{self.name}: {len(self.cases)} cases")
+
+
+def as_input(value):
+    """Integers as they are; anything else float64, with values that float32 holds."""
+    tensor = torch.as_tensor(value)
+    return tensor.float().double() if tensor.is_floating_point() else tensor
+
+
+def activate(y, name):
+    functions = {"identity": lambda v: v, "relu": F.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "gelu": F.gelu}
+    return functions[name](y)
+
+
+def pad_same(x, kernel, strides, value=0.0):
+    """Pads NCHW as TensorFlow's "SAME": ceil(size / stride) results, the odd row or column at the end."""
+    pads = []
+    for size, k, s in reversed(list(zip(x.shape[2:], kernel, strides))):
+        total = max((-(-size // s) - 1) * s + k - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads, value=value)
+
+
+def nchw(x):
+    return x.permute(0, 3, 1, 2)
+
+
+def nhwc(x):
+    return x.permute(0, 2, 3, 1)
+
+
+# --- convolution and pooling: images [N,H,W,C], filters [KH,KW,C,F] ---
+
+
+def conv():
+    family = Family("conv")
+
+    def case(name, image, kernel, filters, strides=(1, 1), padding="valid", bias=True, activation="identity"):
+        rng = family.rng(name)
+        inputs = {
+            "x": rng.uniform(-1, 1, image),
+            "w": rng.uniform(-1, 1, (*kernel, image[3], filters)),
+        }
+        if bias:
+            inputs["b"] = rng.uniform(-1, 1, filters)
+
+        def forward(x, w, b=None):
+            x = nchw(x)
+            if padding == "same":
+                x = pad_same(x, kernel, strides)
+            return nhwc(activate(F.conv2d(x, w.permute(3, 2, 0, 1), b, stride=strides), activation))
+
+        args = {"strides": list(strides), "padding": padding, "activation": activation}
+        family.add(name, "conv2d", args, inputs, forward)
+
+    kernels = {"1x1": (1, 1), "3x3": (3, 3), "2x3": (2, 3), "5x5": (5, 5)}
+    for (k, kernel), stride, padding in itertools.product(kernels.items(), (1, 2), ("valid", "same")):
+        case(f"{k}_stride{stride}_{padding}", (2, 7, 6, 3), kernel, 4, (stride, stride), padding)
+    case("no_bias", (2, 5, 5, 2), (3, 3), 3, bias=False)
+    case("no_bias_same_stride2", (1, 8, 8, 2), (3, 3), 3, (2, 2), "same", bias=False)
+    case("relu_valid", (2, 6, 7, 3), (3, 3), 5, activation="relu")
+    case("relu_same", (2, 6, 7, 3), (3, 3), 5, padding="same", activation="relu")
+    case("tanh_same", (1, 5, 4, 2), (3, 3), 3, padding="same", activation="tanh")
+    case("strides_1_2", (1, 9, 9, 2), (3, 3), 3, (1, 2), "same")
+    case("strides_3_2", (1, 11, 10, 2), (3, 2), 3, (3, 2), "valid")
+    case("stride_above_kernel", (1, 9, 8, 2), (2, 2), 3, (3, 3), "same")
+    case("kernel_is_image", (2, 4, 5, 3), (4, 5), 6)
+    case("kernel_above_image_same", (1, 3, 2, 2), (5, 5), 3, padding="same")
+    case("one_pixel", (3, 1, 1, 4), (1, 1), 2)
+    case("one_channel_like_mnist", (1, 12, 12, 1), (3, 3), 8, activation="relu")
+    case("17_channels_to_19", (1, 4, 4, 17), (3, 3), 19, padding="same")
+    case("one_row", (2, 1, 9, 3), (1, 3), 4, (1, 2), "same")
+    case("no_image", (0, 5, 5, 2), (3, 3), 3)
+    family.write()
+
+
+def pool():
+    family = Family("pool")
+
+    def case(op, name, image, size, strides=None, padding="valid"):
+        strides = strides or size
+        # A permutation of distinct values: the largest of a window is never a tie.
+        count = int(np.prod(image))
+        x = family.rng(name).permutation(count).reshape(image) / max(count, 1) * 4 - 2
+
+        def forward(x):
+            x = nchw(x)
+            if op == "max_pool2d":
+                if padding == "same":
+                    x = pad_same(x, size, strides, -torch.inf)
+                return nhwc(F.max_pool2d(x, size, strides))
+            ones = torch.ones_like(x)
+            if padding == "same":  # the mean is over what lies in the image
+                x, ones = pad_same(x, size, strides), pad_same(ones, size, strides)
+            return nhwc(F.avg_pool2d(x, size, strides) / F.avg_pool2d(ones, size, strides))
+
+        args = {"pool": list(size), "strides": list(strides), "padding": padding}
+        family.add(f"{op}_{name}", op, args, {"x": x}, forward)
+
+    for op in ("max_pool2d", "average_pool2d"):
+        for padding in ("valid", "same"):
+            case(op, f"2x2_{padding}", (2, 6, 8, 3), (2, 2), padding=padding)
+            case(op, f"2x2_odd_{padding}", (2, 7, 5, 3), (2, 2), padding=padding)
+            case(op, f"3x3_stride2_{padding}", (1, 8, 7, 4), (3, 3), (2, 2), padding)
+            case(op, f"3x3_stride1_{padding}", (1, 5, 6, 2), (3, 3), (1, 1), padding)
+            case(op, f"2x3_strides_1_2_{padding}", (1, 6, 9, 2), (2, 3), (1, 2), padding)
+            case(op, f"1x1_stride2_{padding}", (1, 5, 5, 2), (1, 1), (2, 2), padding)
+        case(op, "whole_image", (2, 4, 5, 3), (4, 5))
+        case(op, "pool_above_image_same", (1, 2, 3, 2), (5, 5), (1, 1), "same")
+        case(op, "17_channels", (1, 4, 4, 17), (2, 2))
+        case(op, "no_image", (0, 4, 4, 2), (2, 2))
+    family.write()
+
+
+# --- matrices ---
+
+
+def matmul():
+    family = Family("matmul")
+
+    def case(name, left, right, transpose_a=False, transpose_b=False):
+        rng = family.rng(name)
+
+        def forward(a, b):
+            a = a.transpose(-1, -2) if transpose_a else a
+            return a @ (b.transpose(-1, -2) if transpose_b else b)
+
+        args = {"transpose_a": transpose_a, "transpose_b": transpose_b}
+        family.add(name, "matmul", args, {"a": rng.uniform(-1, 1, left), "b": rng.uniform(-1, 1, right)}, forward)
+
+    for ta, tb in itertools.product((False, True), repeat=2):
+        suffix = f"{'t' if ta else 'n'}{'t' if tb else 'n'}"
+
+        def both(name, m, k, n, lead_a=(), lead_b=()):
+            left = (*lead_a, k, m) if ta else (*lead_a, m, k)
+            right = (*lead_b, n, k) if tb else (*lead_b, k, n)
+            case(f"{name}_{suffix}", left, right, ta, tb)
+
+        both("3x4x5", 3, 4, 5)
+        both("1x1x1", 1, 1, 1)
+        both("1x7x1", 1, 7, 1)
+        both("17x9x13", 17, 9, 13)
+        both("batch_5", 3, 4, 2, (5,), (5,))
+        both("batch_2x3", 2, 3, 4, (2, 3), (2, 3))
+        both("inner_0", 2, 0, 3)
+        both("rows_0", 0, 3, 2)
+    case("one_right_for_all", (4, 3, 5), (5, 2))
+    case("one_right_for_all_nt", (2, 2, 3, 5), (4, 5), False, True)
+    case("33x65x31", (33, 65), (65, 31))
+    family.write()
+
+
+def dense():
+    family = Family("dense")
+
+    def case(name, shape, units, bias=True, activation="identity"):
+        rng = family.rng(name)
+        inputs = {"x": rng.uniform(-1, 1, shape), "w": rng.uniform(-1, 1, (shape[-1], units))}
+        if bias:
+            inputs["b"] = rng.uniform(-1, 1, units)
+        family.add(name, "dense", {"activation": activation}, inputs,
+                   lambda x, w, b=0.0: activate(x @ w + b, activation))
+
+    for activation in ("identity", "relu", "sigmoid", "tanh", "gelu"):
+        case(activation, (4, 7), 5, activation=activation)
+        case(f"{activation}_no_bias", (3, 5), 6, bias=False, activation=activation)
+    case("one_of_all", (1, 1), 1)
+    case("wide", (2, 33), 17, activation="relu")
+    case("rank_3", (2, 3, 4), 5, activation="relu")
+    case("rank_1", (6,), 4)
+    case("no_rows", (0, 3), 2, activation="relu")
+    family.write()
+
+
+# --- softmax and losses ---
+
+EXTREME_LOGITS = [
+    [1e4, 0, -1e4, 3], [-1e4, -1e4, -1e4, -1e4 + 1], [88, 89, 90, 91], [-104, -103, -150, -88], [1e30, -1e30, 0, 1],
+    [0, 0, 0, 0], [1e-30, -1e-30, 0, 1e-8], [700, 710, 720, -745],
+]
+
+
+def softmax():
+    family = Family("softmax")
+    for op, function in (("softmax", F.softmax), ("log_softmax", F.log_softmax)):
+
+        def case(name, x, axis=-1):
+            family.add(f"{op}_{name}", op, {"axis": axis}, {"x": x}, lambda v: function(v, axis))
+
+        for shape in ((3, 5), (1, 1), (4, 1), (7,), (2, 3, 4), (2, 17), (1, 100), (0, 3)):
+            name = "x".join(map(str, shape))
+            case(name, family.rng(op + name).uniform(-4, 4, shape))
+        for axis in (0, 1, -2):
+            case(f"axis_{axis}", family.rng(f"{op}{axis}").uniform(-4, 4, (3, 4, 2)), axis)
+        case("extreme", np.array(EXTREME_LOGITS))
+        case("minus_infinity", np.array([[0, -np.inf, 1], [-np.inf, 2, -np.inf]]))
+    # The gradient of log_softmax at y = -inf is as good as any; none is asked for.
+    del family.tensors["log_softmax_minus_infinity.dx"]
+    family.cases["log_softmax_minus_infinity"]["outputs"] = ["y"]
+    family.write()
+
+
+def loss():
+    """Every loss is a mean: over all axes but the last for cross-entropy, over all elements for the others."""
+    family = Family("loss")
+
+    def cross_entropy(name, logits):
+        logits = np.array(logits, float)
+        rng = family.rng(name)
+        rows, classes = logits.shape[:-1], logits.shape[-1]
+        labels = torch.as_tensor(rng.integers(0, classes, rows))
+        family.add(f"sparse_{name}", "sparse_categorical_crossentropy", {"from_logits": True},
+                   {"logits": logits, "target": labels},
+                   lambda x, t: F.cross_entropy(x.reshape(-1, classes), t.reshape(-1)))
+        dense_targets = rng.dirichlet(np.ones(classes), rows)
+        for kind, target in (("dense", dense_targets), ("one_hot", np.eye(classes)[labels.numpy()])):
+            family.add(f"{kind}_{name}", "categorical_crossentropy", {"from_logits": True},
+                       {"logits": logits, "target": target},
+                       lambda x, t: -(t * F.log_softmax(x, -1)).sum(-1).mean(), ["logits"])
+
+    for shape in ((4, 5), (1, 2), (3, 10), (2, 3, 4), (17, 1)):
+        name = "x".join(map(str, shape))
+        cross_entropy(name, family.rng("logits" + name).uniform(-4, 4, shape))
+    cross_entropy("extreme", EXTREME_LOGITS)
+
+    def binary(name, logits, target):
+        family.add(f"binary_{name}", "binary_crossentropy", {"from_logits": True}, {"logits": logits, "target": target},
+                   F.binary_cross_entropy_with_logits, ["logits"])
+
+    for shape in ((6,), (4, 1), (3, 5), (2, 3, 4)):
+        name = "x".join(map(str, shape))
+        rng = family.rng("binary" + name)
+        binary(name, rng.uniform(-4, 4, shape), rng.integers(0, 2, shape).astype(float))
+        binary(f"soft_{name}", rng.uniform(-4, 4, shape), rng.uniform(0, 1, shape))
+    logits = np.array([1e4, -1e4, 90, -90, 1e30, -1e30, 0, 1e-30])
+    binary("extreme_zeros", logits, np.zeros(8))
+    binary("extreme_ones", logits, np.ones(8))
+
+    for shape in ((6,), (4, 1), (3, 5), (2, 3, 4)):
+        name = "x".join(map(str, shape))
+        rng = family.rng("mse" + name)
+        family.add(f"mse_{name}", "mean_squared_error", {},
+                   {"prediction": rng.uniform(-2, 2, shape), "target": rng.uniform(-2, 2, shape)}, F.mse_loss)
+    family.write()
+
+
+# --- elementwise: the lists and the ranges of include/mica/ops/scalar.h ---
+
+UNARY = {
+    "identity": (lambda x: x * 1, -2, 2),
+    "negative": (torch.neg, -2, 2),
+    "abs": (torch.abs, -2, 2),
+    "square": (torch.square, -2, 2),
+    "sqrt": (torch.sqrt, 0.2, 4),
+    "exp": (torch.exp, -3, 3),
+    "log": (torch.log, 0.2, 4),
+    "relu": (F.relu, -2, 2),
+    "sigmoid": (torch.sigmoid, -4, 4),
+    "tanh": (torch.tanh, -3, 3),
+    "gelu": (F.gelu, -3, 3),
+    # F.softplus is the identity above its threshold.
+    "softplus": (lambda x: torch.logaddexp(x, torch.zeros_like(x)), -4, 4),
+}
+BINARY = {
+    "add": (torch.add, -2, 2),
+    "subtract": (torch.sub, -2, 2),
+    "multiply": (torch.mul, -2, 2),
+    "divide": (torch.div, 0.5, 2),
+    "power": (torch.pow, 0.5, 2),
+    "maximum": (torch.maximum, -2, 2),
+    "minimum": (torch.minimum, -2, 2),
+}
+BROADCASTS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((4,), (3, 4)), ((3, 1), (1, 4)), ((2, 3, 4), ()), ((), (5,)),
+              ((2, 1, 4), (3, 1)), ((1,), (7,)), ((), ()), ((0, 4), (4,)), ((2, 1, 3, 1), (5, 1, 2))]
+
+
+def elementwise():
+    family = Family("elementwise")
+    for op, (function, low, high) in UNARY.items():
+        for shape in ((), (7,), (5, 13), (2, 0, 3)):
+            name = f"{op}_{'x'.join(map(str, shape)) or 'scalar'}"
+            family.add(name, op, {}, {"x": family.rng(name).uniform(low, high, shape)}, function)
+        if op not in ("sqrt", "exp", "log"):
+            wide = np.array([-100, -30, -10, -5.5, -1e-3, -1e-10, 0, 1e-10, 1e-3, 5.5, 10, 30, 100])
+            family.add(f"{op}_wide", op, {}, {"x": wide}, function)
+    for op, (function, low, high) in BINARY.items():
+        for left, right in BROADCASTS:
+            name = f"{op}_{'x'.join(map(str, left)) or 'scalar'}_{'x'.join(map(str, right)) or 'scalar'}"
+            rng = family.rng(name)
+            family.add(name, op, {}, {"a": rng.uniform(low, high, left), "b": rng.uniform(low, high, right)}, function)
+    for op in ("maximum", "minimum"):  # each gets half of the gradient where both are equal
+        family.add(f"{op}_ties", op, {}, {"a": np.array([1.0, 2, 3]), "b": np.array([1.0, 3, 3])}, BINARY[op][0])
+    family.write()
+
+
+# --- optimizers ---
+
+
+def optim():
+    """p0 and q0 are stepped 20 times with the gradients p_gradients[step], q_gradients[step] (q_ alike); p and q hold
+    the values after each step, [20, ...]. Formulas: PyTorch's documentation of torch.optim."""
+    family = Family("optim")
+    steps, shapes = 20, {"p": (3, 4), "q": (5,)}
+
+    def case(name, op, make, args):
+        rng = family.rng(name)
+        inputs = {f"{n}0": as_input(rng.uniform(-1, 1, shape)) for n, shape in shapes.items()}
+        inputs |= {f"{n}_gradients": as_input(rng.uniform(-1, 1, (steps, *shape))) for n, shape in shapes.items()}
+        parameters = {n: torch.nn.Parameter(inputs[f"{n}0"].clone()) for n in shapes}
+        optimizer = make(parameters.values())
+        history = {n: [] for n in shapes}
+        for step in range(steps):
+            for n, parameter in parameters.items():
+                parameter.grad = inputs[f"{n}_gradients"][step].clone()
+            optimizer.step()
+            for n, parameter in parameters.items():
+                history[n].append(parameter.detach().clone())
+        family.store(name, op, args | {"steps": steps}, inputs, {n: torch.stack(h) for n, h in history.items()})
+
+    def adam(name, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+        args = {"learning_rate": lr, "beta1": beta1, "beta2": beta2, "epsilon": eps, "weight_decay": weight_decay}
+        case(name, "adam", lambda p: torch.optim.Adam(p, lr, (beta1, beta2), eps, weight_decay), args)
+
+    adam("adam")
+    adam("adam_fast", lr=0.1)
+    adam("adam_betas", lr=0.01, beta1=0.5, beta2=0.95)
+    adam("adam_epsilon", lr=0.01, eps=1e-3)
+    adam("adam_weight_decay", lr=0.01, weight_decay=0.1)  # added to the gradient, as L2 regularization is
+
+    def sgd(name, lr=0.01, momentum=0.0, nesterov=False, weight_decay=0.0):
+        args = {"learning_rate": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        case(name, "sgd", lambda p: torch.optim.SGD(p, lr, momentum, 0, weight_decay, nesterov), args)
+
+    sgd("sgd")
+    sgd("sgd_weight_decay", lr=0.1, weight_decay=0.1)
+    sgd("sgd_momentum", momentum=0.9)
+    sgd("sgd_nesterov", momentum=0.9, nesterov=True)
+    sgd("sgd_all", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.01)
+    family.write()
+
+
+# --- random numbers ---
+
+# The known answers for philox4x32 with 10 rounds that its authors publish (Random123, kat_vectors): counter, key,
+# result.
+PHILOX_KNOWN = [
+    ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+def philox(counter, key):
+    """Philox 4x32-10 after Salmon et al., SC 2011, section 5.1, on Python's integers."""
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(p1 >> 32) ^ c[1] ^ k[0], p1 & 0xFFFFFFFF, (p0 >> 32) ^ c[3] ^ k[1], p0 & 0xFFFFFFFF]
+        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return c
+
+
+def random():
+    """Words of 32 bits, kept as int64: counter [n,4], key [n,2], y [n,4]."""
+    family = Family("random")
+    known = [[[int(word, 16) for word in part.split()] for part in row] for row in PHILOX_KNOWN]
+    for counter, key, result in known:
+        assert philox(counter, key) == result
+    rng = family.rng("philox")
+    drawn = [(rng.integers(0, 2**32, 4).tolist(), rng.integers(0, 2**32, 2).tolist()) for _ in range(32)]
+    for name, rows in (("known", known), ("drawn", [(c, k, philox(c, k)) for c, k in drawn])):
+        counter, key, result = (torch.tensor(column) for column in zip(*rows))
+        family.store(name, "philox", {}, {"counter": counter, "key": key}, {"y": result})
+    family.write()
+
+
+if __name__ == "__main__":
+    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, optim, random):
+        make()
