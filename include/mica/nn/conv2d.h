@@ -1,0 +1,67 @@
+// Conv2D: convolution of images.
+#pragma once
+
+#include "mica/nn/activation.h"
+#include "mica/nn/layer.h"
+#include "mica/ops/conv.h"
+
+namespace MICA_EXPORT mica {
+namespace nn {
+
+struct Conv2DOptions {
+  Size2 strides = {1, 1};
+  Padding padding = Padding::valid;
+  Activation activation = {};
+  bool use_bias = true;
+  Initializer kernel_initializer = init::glorot_uniform;
+  Initializer bias_initializer = init::zeros;
+};
+
+/// activation(x * kernel + bias): [N, OH, OW, filters] from images [N, H, W, C].
+class Conv2D : public Module<Conv2D> {
+ public:
+  static constexpr const char* kType = "Conv2D";
+
+  Conv2D() = default;
+  /// Throws Error unless filters, the kernel's sizes and the strides are at least 1.
+  Conv2D(int64_t filters, Size2 kernel, Conv2DOptions options = {}) : filters_(filters), size_(kernel), options_(options) {
+    check(filters >= 1, "conv2d", "there must be at least 1 filter, got ", filters);
+    windows("conv2d", kernel.h, kernel.h, options.strides.h, options.padding);
+    windows("conv2d", kernel.w, kernel.w, options.strides.w, options.padding);
+  }
+
+  Tensor forward(const Tensor& x, Call& call) const {
+    check(x.rank() == 4, "conv2d", "the input must be images [N,H,W,C], got ", x.shape());
+    const Tensor kernel =
+        call.parameter(kernel_, {size_.h, size_.w, x.dim(3), filters_}, options_.kernel_initializer);
+    const Tensor bias = options_.use_bias ? call.parameter(bias_, {filters_}, options_.bias_initializer) : Tensor();
+    return options_.activation.after(
+        conv2d(x, kernel, bias,
+               {.strides = options_.strides, .padding = options_.padding, .activation = options_.activation.op()}));
+  }
+
+  void visit(Visitor& v) {
+    v("filters", filters_);
+    v("kernel_size", size_);
+    v("strides", options_.strides);
+    v("padding", options_.padding);
+    v("activation", options_.activation);
+    v("use_bias", options_.use_bias);
+    v("kernel_initializer", options_.kernel_initializer);
+    v("bias_initializer", options_.bias_initializer);
+    v("kernel", kernel_);
+    if (options_.use_bias) v("bias", bias_);
+  }
+
+  const Parameter& kernel() const { return kernel_; }  ///< [KH, KW, C, filters]
+  const Parameter& bias() const { return bias_; }      ///< [filters]
+
+ private:
+  int64_t filters_ = 1;
+  Size2 size_;
+  Conv2DOptions options_;
+  Parameter kernel_, bias_;
+};
+
+}  // namespace nn
+}  // namespace mica

@@ -1,0 +1,300 @@
+// Layers: what they are, how they are called, visited and type-erased.
+#pragma once
+
+#include <concepts>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "mica/autograd/parameter.h"
+#include "mica/core/tensor.h"
+#include "mica/nn/init.h"
+#include "mica/ops/conv.h"
+
+namespace MICA_EXPORT mica {
+namespace nn {
+
+class Activation;
+class Layer;
+class Visitor;
+
+/// How a model is called: `automatic` trains while a tape records and infers otherwise.
+enum class Mode : unsigned char { automatic, training, inference };
+
+/// Overrides the mode of the calls on this thread while in scope: gradients through frozen statistics (inference under a
+/// tape), Monte Carlo dropout (training without one).
+class ModeScope {
+ public:
+  explicit ModeScope(Mode mode);
+  ~ModeScope();
+  ModeScope(const ModeScope&) = delete;
+  ModeScope& operator=(const ModeScope&) = delete;
+
+ private:
+  Mode previous_;
+};
+
+/// The random numbers of one layer: a handle that a build keys by the seed and the layer's path.
+class RandomStream {
+ public:
+  RandomStream() : state_(std::make_shared<State>()) {}
+  RandomKey key(uint64_t step) const { return {state_->stream, step}; }
+  void set(uint64_t stream) const { state_->stream = stream; }
+
+ private:
+  struct State {
+    uint64_t stream = 0;
+  };
+  std::shared_ptr<State> state_;
+};
+
+/// What a layer is told when it is called. Nested layers share the outermost call's.
+class Call {
+ public:
+  bool training() const { return training_; }
+  /// The number of the training step: with a RandomStream it keys the random numbers.
+  uint64_t step() const { return step_; }
+  /// Whether this call infers sizes: layers then make their parameters by parameter().
+  bool building() const { return building_; }
+
+  /// The parameter's tensor. In a building call one that is not there yet gets its values. Throws Error when the layer is
+  /// not built, was built for another shape, or does not list the parameter in visit().
+  Tensor parameter(const Parameter& p, const Shape& shape, Initializer initializer);
+
+  /// The call under way on this thread, or nullptr.
+  static Call* current();
+
+ private:
+  friend class CallScope;
+  bool training_ = false;
+  bool building_ = false;
+  uint64_t step_ = 0;
+  uint64_t seed_ = 0;
+};
+
+/// Begins a call on this thread, or joins the one under way.
+class CallScope {
+ public:
+  CallScope();
+  /// A call of its own: of training at `step`, or of inference.
+  CallScope(bool training, uint64_t step);
+  struct Building {
+    uint64_t seed;
+  };
+  explicit CallScope(Building building);
+  ~CallScope();
+  CallScope(const CallScope&) = delete;
+  CallScope& operator=(const CallScope&) = delete;
+
+  Call& call() { return *active_; }
+
+ private:
+  Call own_;
+  Call* active_;
+  Call* previous_;
+};
+
+namespace detail {
+
+// The ways in which a type can say how inputs become outputs.
+template <class T>
+concept ForwardsMany = requires(const T& t, std::span<const Tensor> xs, Call& call) {
+  { t.forward(xs, call) } -> std::convertible_to<Tensors>;
+};
+template <class T>
+concept ForwardsOne = requires(const T& t, const Tensor& x, Call& call) {
+  { t.forward(x, call) } -> std::convertible_to<Tensor>;
+};
+template <class T>
+concept Callable = requires(const T& t, const Tensor& x) {
+  { t(x) } -> std::convertible_to<Tensor>;
+};
+
+std::string readable_type(const char* mangled);
+[[noreturn]] void wrong_input_count(size_t count);
+
+template <class T>
+Tensors forward(const T& layer, std::span<const Tensor> xs, Call& call) {
+  if constexpr (ForwardsMany<T>) {
+    return layer.forward(xs, call);
+  } else {
+    if (xs.size() != 1) wrong_input_count(xs.size());
+    if constexpr (ForwardsOne<T>)
+      return {layer.forward(xs[0], call)};
+    else
+      return {layer(xs[0])};
+  }
+}
+
+// The usual case of one input and one output, without a vector: a warm step allocates nothing.
+template <class T>
+Tensor forward(const T& layer, const Tensor& x, Call& call) {
+  if constexpr (ForwardsOne<T>)
+    return layer.forward(x, call);
+  else if constexpr (ForwardsMany<T>)
+    return layer.forward(std::span(&x, 1), call).at(0);
+  else
+    return layer(x);
+}
+
+}  // namespace detail
+
+/// What can be a layer: it is called (`Tensor operator()(const Tensor&) const`, or forward() with a Call) and lists its
+/// parameters, buffers, children and configuration in visit().
+template <class T>
+concept LayerLike = (detail::ForwardsMany<T> || detail::ForwardsOne<T> || detail::Callable<T>) &&
+                    requires(T& t, Visitor& v) { t.visit(v); };
+
+/// Walks a layer. A layer's visit() calls it once for each thing that it owns, in a fixed order: that one list serves
+/// building, saving, loading, moving, cloning, freezing and the summary. Visitors override what they care for.
+class Visitor {
+ public:
+  virtual ~Visitor();
+
+  void operator()(const char* name, Parameter& p) { parameter(name, p); }
+  void operator()(const char* name, RandomStream& s) { stream(name, s); }
+  void operator()(const char* name, int64_t& value) { config(name, value); }
+  void operator()(const char* name, double& value) { config(name, value); }
+  void operator()(const char* name, bool& value) { config(name, value); }
+  void operator()(const char* name, std::string& value) { config(name, value); }
+  void operator()(const char* name, Shape& value) { config(name, value); }
+  void operator()(const char* name, Size2& value) { config(name, value); }
+  void operator()(const char* name, Padding& value) { config(name, value); }
+  void operator()(const char* name, Activation& value) { config(name, value); }
+  void operator()(const char* name, Initializer& value) { config(name, value); }
+  void operator()(const char* name, Layer& value) { layer(name, value); }
+  /// A child by value.
+  template <LayerLike T>
+  void operator()(const char* name, T& value) {
+    enter(name);
+    value.visit(*this);
+    leave();
+  }
+  /// A tensor that is saved with the model but not trained.
+  void buffer(const char* name, Tensor& value) { buffer_(name, value); }
+
+ protected:
+  virtual void parameter(const char*, Parameter&) {}
+  virtual void stream(const char*, RandomStream&) {}
+  virtual void buffer_(const char*, Tensor&) {}
+  virtual void config(const char*, int64_t&) {}
+  virtual void config(const char*, double&) {}
+  virtual void config(const char*, bool&) {}
+  virtual void config(const char*, std::string&) {}
+  virtual void config(const char*, Shape&) {}
+  virtual void config(const char*, Size2&) {}
+  virtual void config(const char*, Padding&) {}
+  virtual void config(const char*, Activation&) {}
+  virtual void config(const char*, Initializer&) {}
+  /// A type-erased child; as it stands, it is entered and visited.
+  virtual void layer(const char* name, Layer& value);
+  virtual void enter(const char*) {}
+  virtual void leave() {}
+};
+
+/// A type-erased layer; copies share it.
+class Layer {
+ public:
+  Layer() = default;
+  template <class T>
+    requires(!std::same_as<std::remove_cvref_t<T>, Layer> && LayerLike<std::remove_cvref_t<T>>)
+  Layer(T&& layer)
+      : held_(std::make_shared<Holder<std::remove_cvref_t<T>>>(std::forward<T>(layer))) {}
+
+  Tensors forward(std::span<const Tensor> xs, Call& call) const { return held_->forward(xs, call); }
+  Tensor forward(const Tensor& x, Call& call) const { return held_->forward(x, call); }
+  Tensor operator()(const Tensor& x) const;
+  void visit(Visitor& v) { held_->visit(v); }
+  /// "Conv2D"; for a type without kType, its C++ name.
+  std::string type() const { return held_->type(); }
+  /// A copy that shares the parameters (Model::clone gives it its own).
+  Layer copy() const { return Layer(held_->copy()); }
+  bool defined() const { return held_ != nullptr; }
+  /// The held layer if it is a T, else nullptr.
+  template <class T>
+  T* as() const {
+    auto* holder = dynamic_cast<Holder<T>*>(held_.get());
+    return holder ? &holder->layer : nullptr;
+  }
+  friend bool operator==(const Layer& a, const Layer& b) { return a.held_ == b.held_; }
+
+ private:
+  struct Held {
+    virtual ~Held() = default;
+    virtual Tensors forward(std::span<const Tensor> xs, Call& call) const = 0;
+    virtual Tensor forward(const Tensor& x, Call& call) const = 0;
+    virtual void visit(Visitor& v) = 0;
+    virtual std::string type() const = 0;
+    virtual std::shared_ptr<Held> copy() const = 0;
+  };
+  template <class T>
+  struct Holder final : Held {
+    explicit Holder(T value) : layer(std::move(value)) {}
+    Tensors forward(std::span<const Tensor> xs, Call& call) const override { return detail::forward(layer, xs, call); }
+    Tensor forward(const Tensor& x, Call& call) const override { return detail::forward(layer, x, call); }
+    void visit(Visitor& v) override { layer.visit(v); }
+    std::string type() const override {
+      if constexpr (requires { T::kType; })
+        return T::kType;
+      else
+        return detail::readable_type(typeid(T).name());
+    }
+    std::shared_ptr<Held> copy() const override { return std::make_shared<Holder>(layer); }
+    T layer;
+  };
+  explicit Layer(std::shared_ptr<Held> held) : held_(std::move(held)) {}
+
+  std::shared_ptr<Held> held_;
+};
+
+/// Gives a layer that has forward() the sugar of a call: `Tensor y = layer(x)`, alone or inside of another layer.
+template <class T>
+class Module {
+ public:
+  Tensor operator()(const Tensor& x) const {
+    CallScope scope;
+    return detail::forward(static_cast<const T&>(*this), x, scope.call());
+  }
+};
+
+/// What a model is fed: the shape of one example (without the batch axis) and its dtype. Not a layer: it lets a model
+/// infer its sizes when it is made.
+struct Input {
+  Shape shape;
+  DType dtype = float32;
+};
+
+/// Makes a layer's parameters by calling it once, unrecorded, on a batch of one example of zeros, then names and packs
+/// them. Models do it by themselves; it is for layers used alone. Returns the shape of an output, without the batch axis.
+Shape build(Layer& layer, const Input& input, uint64_t seed = mica::seed());
+template <LayerLike T>
+Shape build(T& layer, const Shape& input, uint64_t seed = mica::seed()) {
+  Layer erased(layer);  // a copy: it shares the parameters
+  return build(erased, Input{input}, seed);
+}
+
+/// The parameters that visit() lists, each once, in order.
+std::vector<Parameter> parameters(Layer& layer);
+template <LayerLike T>
+std::vector<Parameter> parameters(T& layer) {
+  Layer erased(layer);
+  return parameters(erased);
+}
+
+/// Makes T loadable from saved models under T::kType, or under `name`. T must have a default constructor.
+void register_layer(const std::string& name, Layer (*make)());
+template <class T>
+void register_layer(const char* name) {
+  register_layer(name, +[]() -> Layer { return T{}; });
+}
+template <class T>
+void register_layer() {
+  register_layer<T>(T::kType);
+}
+
+}  // namespace nn
+}  // namespace mica

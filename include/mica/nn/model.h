@@ -1,0 +1,109 @@
+// Model: a layer with what training and use need around it: compile, fit, evaluate, predict, summary, save, load.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "mica/data/dataset.h"
+#include "mica/nn/callbacks.h"
+#include "mica/nn/layer.h"
+#include "mica/nn/losses.h"
+#include "mica/nn/metrics.h"
+#include "mica/nn/reshape.h"
+#include "mica/optim/optimizer.h"
+
+namespace MICA_EXPORT mica {
+namespace nn {
+
+struct CompileOptions {
+  optim::Optimizer optimizer = {};
+  losses::Loss loss = {};
+  std::vector<metrics::Metric> metrics = {};
+};
+
+struct FitOptions {
+  int64_t epochs = 1;
+  int64_t batch_size = 32;
+  double validation_split = 0;           ///< this share of the examples, the last ones, is for validation alone
+  data::Dataset validation_data = {};    ///< or these
+  bool shuffle = true;
+  uint64_t seed = mica::seed();          ///< of the order of the examples and of dropout
+  std::vector<std::shared_ptr<Callback>> callbacks = {};
+  StopToken stop = {};                   ///< request_stop() ends fit after the current batch
+};
+
+struct EvaluateOptions {
+  int64_t batch_size = 128;
+  int threads = 0;  ///< 0: num_threads()
+};
+
+struct PredictOptions {
+  int64_t batch_size = 128;
+  int threads = 0;  ///< 0: num_threads()
+};
+
+/// A handle on a layer, its inputs and its training; copies share it, clone() copies it.
+class Model {
+ public:
+  /// A model of `layer`, built for `input` when that is given; else fit builds it from the data.
+  explicit Model(Layer layer);
+  Model(Layer layer, Input input);
+
+  /// Makes the parameters for inputs of one example's shape, from the seed. Does nothing to parameters that are there.
+  void build(const Input& input, uint64_t seed = mica::seed());
+  bool built() const;
+
+  /// Says how fit trains. Throws Error without an optimizer or a loss.
+  void compile(CompileOptions options);
+
+  /// Trains on x and y and returns the metrics of each epoch. Throws Error unless compiled, and for data that do not fit
+  /// the model.
+  History fit(const data::Column& x, const data::Column& y, FitOptions options = {});
+  History fit(const data::Dataset& data, FitOptions options = {}) {
+    return fit(data.images, data.labels, std::move(options));
+  }
+
+  /// The loss and metrics on x and y, in inference.
+  Logs evaluate(const data::Column& x, const data::Column& y, EvaluateOptions options = {}) const;
+
+  /// The outputs for all of x, in inference. Several threads may predict on one model at once.
+  Tensor predict(const data::Column& x, PredictOptions options = {}) const;
+
+  /// One call on a batch. Trains under a tape (dropout drops), infers otherwise.
+  Tensor operator()(const Tensor& x) const;
+  Tensor forward(const Tensor& x, Call& call) const;
+  void visit(Visitor& v);
+
+  std::vector<Parameter> parameters() const;
+  /// A parameter by its name ("dense.kernel"); throws Error when there is none.
+  Parameter parameter(const std::string& name) const;
+  /// The layer inside.
+  Layer& layer() const;
+  const Input& input() const;
+  /// A table of the layers, their output shapes and parameters.
+  std::string summary() const;
+
+  /// A model with parameters of its own and the same values. The copy is not compiled.
+  Model clone() const;
+  /// Moves the parameters; call it before compile().
+  void to(Device device);
+  /// Whether the parameters are trained: false freezes all of them.
+  void set_trainable(bool trainable);
+
+  /// Writes one .safetensors file: the parameters by name, and the graph as JSON in its metadata. The file appears whole
+  /// or not at all. Throws FileError where it cannot be written, and Error for a layer that has no registered type.
+  void save(const std::string& path) const;
+  /// Reads what save() wrote; predictions are the same to the bit. Throws FileError, naming the file and what is wrong.
+  static Model load(const std::string& path);
+  /// Reads parameters by name into a built model of the same shape.
+  void load_weights(const std::string& path);
+
+ protected:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace nn
+}  // namespace mica

@@ -1,0 +1,63 @@
+// Optimizer: updates parameters from their gradients.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mica/autograd/parameter.h"
+
+namespace MICA_EXPORT mica {
+namespace optim {
+
+namespace detail {
+
+// What an algorithm is: a number of state values beside each parameter, and one update of a flat run of them.
+struct Rule {
+  virtual ~Rule() = default;
+  virtual const char* name() const = 0;
+  virtual int states() const = 0;
+  /// Updates `n` values at `w` from gradients `g`; `step` counts from 1; states[i] points to the run's i-th state.
+  virtual void update(Device device, DType dtype, int64_t n, int64_t step, double learning_rate, const void* g, void* w,
+                      void* const* states) const = 0;
+  virtual std::shared_ptr<Rule> copy() const = 0;
+};
+
+void check_rate(const char* op, const char* what, double value);
+void check_fraction(const char* op, const char* what, double value);
+
+}  // namespace detail
+
+/// A handle on an algorithm, its state and the parameters that it updates; copies share them. Parameters that were packed
+/// together (models do) are updated in one pass.
+class Optimizer {
+ public:
+  Optimizer() = default;
+
+  /// The parameters to update from now on; the state starts anew.
+  void attach(std::vector<Parameter> parameters);
+  /// One update of every parameter that has a gradient. Throws Error when there are no parameters.
+  void step();
+  /// Forgets the gradients.
+  void zero_grad();
+
+  double learning_rate() const;
+  /// Throws Error unless finite and not negative.
+  void set_learning_rate(double rate);
+  /// How many updates there have been.
+  int64_t iterations() const;
+  std::string name() const;
+  bool defined() const { return state_ != nullptr; }
+  /// The same algorithm with no parameters and no state yet.
+  Optimizer fresh() const;
+
+ protected:
+  Optimizer(std::shared_ptr<detail::Rule> rule, double learning_rate);
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace optim
+}  // namespace mica

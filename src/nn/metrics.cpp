@@ -1,0 +1,61 @@
+// Metrics.
+#include "mica/nn/metrics.h"
+
+#include <cmath>
+
+#include "mica/autograd/tape.h"
+#include "mica/ops/reduce.h"
+
+namespace MICA_EXPORT mica {
+namespace metrics {
+
+namespace {
+
+Tensor on_cpu(const Tensor& x, DType dtype) { return x.detach().to(Device::cpu()).to(dtype); }
+
+template <class F>
+detail::Total over_elements(const char* name, const Tensor& prediction, const Tensor& target, const F& f) {
+  Tape::Pause pause;
+  check(prediction.defined() && target.defined() && prediction.shape() == target.shape(), name,
+        "prediction and target must have one shape: prediction ", prediction.shape(), ", target ", target.shape());
+  const DType dtype = prediction.dtype() == float64 ? float64 : float32;
+  const Tensor p = on_cpu(prediction, dtype), t = on_cpu(target, dtype);
+  detail::Total total{0, static_cast<double>(p.elements())};
+  for (int64_t i = 0; i < p.elements(); ++i)
+    total.sum += dtype == float64 ? f(p.data<double>()[i], t.data<double>()[i])
+                                  : f(static_cast<double>(p.data<float>()[i]), static_cast<double>(t.data<float>()[i]));
+  return total;
+}
+
+}  // namespace
+
+detail::Total Accuracy::of(const Tensor& prediction, const Tensor& target) {
+  Tape::Pause pause;
+  check(prediction.defined() && target.defined(), kName, "prediction and target must be defined");
+  const bool one_hot = prediction.shape() == target.shape() && prediction.rank() >= 1 && prediction.dim(-1) > 1 &&
+                       prediction.rank() >= 2;
+  if (prediction.shape() == target.shape() && !one_hot)
+    return over_elements(kName, prediction, target, [](double p, double t) { return (p > 0.5) == (t > 0.5) ? 1.0 : 0.0; });
+  const bool labels = prediction.rank() == target.rank() + 1 && prediction.shape().elements() ==
+                                                                    target.elements() * prediction.dim(-1);
+  check(one_hot || labels, kName, "targets must be one-hot or labels of the predictions: prediction ", prediction.shape(),
+        ", target ", target.shape());
+  const Tensor p = on_cpu(prediction, prediction.dtype());
+  if (p.elements() == 0) return {};
+  const Tensor guess = argmax(p);
+  const Tensor truth = one_hot ? argmax(on_cpu(target, prediction.dtype())) : on_cpu(target, int64);
+  detail::Total total{0, static_cast<double>(guess.elements())};
+  for (int64_t i = 0; i < guess.elements(); ++i) total.sum += guess.data<int64_t>()[i] == truth.data<int64_t>()[i];
+  return total;
+}
+
+detail::Total MeanAbsoluteError::of(const Tensor& prediction, const Tensor& target) {
+  return over_elements(kName, prediction, target, [](double p, double t) { return std::fabs(p - t); });
+}
+
+detail::Total MeanSquaredError::of(const Tensor& prediction, const Tensor& target) {
+  return over_elements(kName, prediction, target, [](double p, double t) { return (p - t) * (p - t); });
+}
+
+}  // namespace metrics
+}  // namespace mica

@@ -1,0 +1,24 @@
+// What a Model's handle points to.
+#pragma once
+
+#include <atomic>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "mica/nn/model.h"
+
+namespace mica::nn {
+
+struct Model::State {
+  Layer layer;
+  std::optional<Input> input;
+  bool built = false;
+  optim::Optimizer optimizer;
+  losses::Loss loss;
+  std::vector<metrics::Metric> metrics;
+  std::vector<std::string> metric_names;
+  std::atomic<uint64_t> step{0};  // training calls so far: keys dropout
+};
+
+}  // namespace mica::nn

@@ -1,0 +1,93 @@
+// The table of a model's layers.
+#include <algorithm>
+
+#include "mica/autograd/tape.h"
+#include "mica/nn/sequential.h"
+#include "nn/model_state.h"
+
+namespace MICA_EXPORT mica {
+namespace nn {
+
+namespace {
+
+std::string grouped(int64_t value) {
+  std::string text = std::to_string(value);
+  for (auto i = static_cast<int>(text.size()) - 3; i > 0; i -= 3) text.insert(static_cast<size_t>(i), ",");
+  return text;
+}
+
+std::string bytes(double count) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB"};
+  int unit = 0;
+  for (; count >= 1024 && unit < 3; ++unit) count /= 1024;
+  std::string text = std::to_string(count);
+  return text.substr(0, text.find('.') + 2) + " " + kUnits[unit];
+}
+
+struct Row {
+  std::string name, shape, parameters;
+};
+
+int64_t elements(const std::vector<Parameter>& parameters) {
+  int64_t n = 0;
+  for (const Parameter& p : parameters) n += p.shape().elements();
+  return n;
+}
+
+std::string batch_shape(const Shape& example) {
+  std::string text = to_string(example);
+  return "[n" + (text.size() > 2 ? "," + text.substr(1) : std::string("]"));
+}
+
+}  // namespace
+
+std::string Model::summary() const {
+  const State& s = *state_;
+  check(s.built, "summary", "the model is not built: give it an Input, or fit it");
+  std::vector<Row> rows{{"input (" + std::string(to_string(s.input->dtype)) + ")", batch_shape(s.input->shape), ""}};
+  Tape::Pause pause;
+  CallScope scope(false, 0);
+  Tensor x = zeros(s.input->shape.with_first(1), {s.input->dtype, parameters().empty() ? Device::cpu() : parameters()[0].value().device()});
+  const auto row = [&](const std::string& name, Layer layer) {
+    x = layer.forward(x, scope.call());
+    const int64_t n = elements(nn::parameters(layer));
+    rows.push_back({name + " (" + layer.type() + ")", batch_shape(x.shape().tail()), n ? grouped(n) : ""});
+  };
+  Layer root = s.layer;
+  if (const Chain* chain = root.as<Chain>())
+    for (size_t i = 0; i < chain->layers().size(); ++i) row(chain->names()[i], chain->layers()[i]);
+  else
+    row("model", root);
+
+  size_t name_width = 5, shape_width = 12, parameter_width = 10;
+  for (const Row& r : rows) {
+    name_width = std::max(name_width, r.name.size());
+    shape_width = std::max(shape_width, r.shape.size());
+    parameter_width = std::max(parameter_width, r.parameters.size());
+  }
+  std::string text;
+  const auto line = [&](const Row& r) {
+    text += " " + r.name + std::string(name_width - r.name.size() + 3, ' ') + r.shape +
+            std::string(shape_width - r.shape.size() + 3 + parameter_width - r.parameters.size(), ' ') + r.parameters + "\n";
+  };
+  const auto rule = [&] {
+    for (size_t i = 0; i < name_width + shape_width + parameter_width + 8; ++i) text += "─";
+    text += "\n";
+  };
+  line({"Layer", "Output shape", "Parameters"});
+  rule();
+  for (const Row& r : rows) line(r);
+  rule();
+  int64_t total = 0, frozen = 0, size = 0;
+  for (const Parameter& p : parameters()) {
+    total += p.shape().elements();
+    frozen += p.trainable() ? 0 : p.shape().elements();
+    size += static_cast<int64_t>(p.value().bytes());
+  }
+  text += " " + grouped(total) + " parameters (" + bytes(static_cast<double>(size)) + ")";
+  if (frozen > 0) text += ", " + grouped(frozen) + " of them frozen";
+  return text + "\n";
+}
+
+}  // namespace nn
+}  // namespace mica

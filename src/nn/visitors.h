@@ -1,0 +1,27 @@
+// Visitors that know where in the model they are.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mica/nn/layer.h"
+
+namespace mica::nn {
+
+/// Keeps the path of the layer that is visited: "block.dense".
+class PathVisitor : public Visitor {
+ protected:
+  void enter(const char* name) override;
+  void leave() override;
+  /// The path of something that the visited layer owns.
+  std::string path(const char* name) const;
+
+ private:
+  std::string path_;
+  std::vector<size_t> lengths_;
+};
+
+/// Names the parameters by their paths, and keys the random streams by theirs.
+void name_parameters(Layer& layer, uint64_t seed);
+
+}  // namespace mica::nn

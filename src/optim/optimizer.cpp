@@ -1,0 +1,178 @@
+// Optimizers: state beside the parameters, and updates in as few passes as their storage allows.
+#include "mica/optim/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/tensor_access.h"
+#include "kernels/kernels.h"
+#include "mica/optim/adam.h"
+#include "mica/optim/sgd.h"
+
+namespace MICA_EXPORT mica {
+namespace optim {
+
+namespace {
+
+// Parameters lie at 64-byte boundaries in flat storage, and their states likewise.
+size_t padded(const Parameter& p) { return (p.value().bytes() + 63) / 64 * 64; }
+
+}  // namespace
+
+struct Optimizer::State {
+  std::shared_ptr<detail::Rule> rule;
+  double learning_rate = 0;
+  int64_t iterations = 0;
+  std::vector<Parameter> parameters;
+  std::vector<std::vector<Tensor>> states;  // [state][parameter], views of one flat tensor
+};
+
+Optimizer::Optimizer(std::shared_ptr<detail::Rule> rule, double learning_rate) : state_(std::make_shared<State>()) {
+  state_->rule = std::move(rule);
+  state_->learning_rate = learning_rate;
+}
+
+Optimizer Optimizer::fresh() const { return Optimizer(state_->rule->copy(), state_->learning_rate); }
+
+void Optimizer::attach(std::vector<Parameter> parameters) {
+  for (const Parameter& p : parameters)
+    check(p.defined(), name(), "a parameter has no value yet: build the layer first (", p.name(), ")");
+  std::vector<std::vector<Tensor>> states(static_cast<size_t>(state_->rule->states()));
+  for (std::vector<Tensor>& each : states) {
+    each.resize(parameters.size());
+    // One flat tensor a dtype and device, laid out as pack() lays out the parameters.
+    for (size_t first = 0; first < parameters.size(); ++first) {
+      if (each[first].defined()) continue;
+      const DType dtype = parameters[first].value().dtype();
+      const Device device = parameters[first].value().device();
+      const auto alike = [&](const Parameter& p) { return p.value().dtype() == dtype && p.value().device() == device; };
+      size_t bytes = 0;
+      for (const Parameter& p : parameters) bytes += alike(p) ? padded(p) : 0;
+      const Tensor flat = zeros({static_cast<int64_t>(bytes / size_of(dtype))}, {dtype, device});
+      size_t offset = 0;
+      for (size_t i = first; i < parameters.size(); ++i) {
+        if (!alike(parameters[i])) continue;
+        each[i] = TensorAccess::view(flat, offset, parameters[i].shape());
+        offset += padded(parameters[i]);
+      }
+    }
+  }
+  state_->parameters = std::move(parameters);
+  state_->states = std::move(states);
+  state_->iterations = 0;
+}
+
+void Optimizer::step() {
+  check(state_ && !state_->parameters.empty(), "step", "the optimizer has no parameters: attach some, or compile a model");
+  State& s = *state_;
+  ++s.iterations;
+  const auto pointer = [](const Tensor& t) { return static_cast<const char*>(t.raw()); };
+  for (size_t i = 0; i < s.parameters.size();) {
+    const mica::detail::Leaf& first = *s.parameters[i].leaf();
+    if (!first.has_gradient || !first.trainable) {
+      ++i;
+      continue;
+    }
+    // As far as value, gradient and states of the next parameter follow on those of the last.
+    size_t bytes = 0, end = i;
+    for (; end < s.parameters.size(); ++end) {
+      const mica::detail::Leaf& leaf = *s.parameters[end].leaf();
+      bool joins = leaf.has_gradient && leaf.trainable && pointer(leaf.value) == pointer(first.value) + bytes &&
+                   pointer(leaf.gradient) == pointer(first.gradient) + bytes;
+      for (const std::vector<Tensor>& each : s.states) joins = joins && pointer(each[end]) == pointer(each[i]) + bytes;
+      if (!joins && end > i) break;
+      // Only whole packed runs may include the padding between parameters.
+      bytes += padded(s.parameters[end]);
+    }
+    const size_t last = s.parameters[end - 1].value().bytes();
+    bytes = bytes - padded(s.parameters[end - 1]) + last;
+    Tensor value = first.value;
+    void* states[4] = {};
+    for (size_t k = 0; k < s.states.size(); ++k) states[k] = s.states[k][i].mutable_raw();
+    s.rule->update(value.device(), value.dtype(), static_cast<int64_t>(bytes / size_of(value.dtype())), s.iterations,
+                   s.learning_rate, first.gradient.raw(), value.mutable_raw(), states);
+    i = end;
+  }
+}
+
+void Optimizer::zero_grad() {
+  if (!state_) return;
+  for (const Parameter& p : state_->parameters) p.zero_gradient();
+}
+
+double Optimizer::learning_rate() const { return state_->learning_rate; }
+void Optimizer::set_learning_rate(double rate) {
+  detail::check_rate(state_->rule->name(), "the learning rate", rate);
+  state_->learning_rate = rate;
+}
+int64_t Optimizer::iterations() const { return state_->iterations; }
+std::string Optimizer::name() const { return state_->rule->name(); }
+
+void detail::check_rate(const char* op, const char* what, double value) {
+  check(std::isfinite(value) && value >= 0, op, what, " must be finite and not negative, got ", value);
+}
+
+void detail::check_fraction(const char* op, const char* what, double value) {
+  check(value >= 0 && value < 1, op, what, " must be in [0, 1), got ", value);
+}
+
+namespace {
+
+struct AdamRule final : detail::Rule {
+  explicit AdamRule(const AdamOptions& options) : o(options) {}
+  const char* name() const override { return "adam"; }
+  int states() const override { return 2; }
+  std::shared_ptr<detail::Rule> copy() const override { return std::make_shared<AdamRule>(*this); }
+  void update(Device device, DType dtype, int64_t n, int64_t step, double learning_rate, const void* g, void* w,
+              void* const* states) const override {
+    Context ctx = context(device);
+    const double t = static_cast<double>(step);
+    kernels_for(device).adam(ctx,
+                             {.dtype = dtype, .n = n, .learning_rate = learning_rate, .beta1 = o.beta1,
+                              .beta2 = o.beta2, .epsilon = o.epsilon, .weight_decay = o.weight_decay,
+                              .bias_correction1 = 1 - std::pow(o.beta1, t), .bias_correction2 = 1 - std::pow(o.beta2, t)},
+                             g, w, states[0], states[1]);
+  }
+  AdamOptions o;
+};
+
+struct SGDRule final : detail::Rule {
+  explicit SGDRule(const SGDOptions& options) : o(options) {}
+  const char* name() const override { return "sgd"; }
+  int states() const override { return o.momentum > 0 ? 1 : 0; }
+  std::shared_ptr<detail::Rule> copy() const override { return std::make_shared<SGDRule>(*this); }
+  void update(Device device, DType dtype, int64_t n, int64_t, double learning_rate, const void* g, void* w,
+              void* const* states) const override {
+    Context ctx = context(device);
+    kernels_for(device).sgd(ctx,
+                            {.dtype = dtype, .n = n, .learning_rate = learning_rate, .momentum = o.momentum,
+                             .weight_decay = o.weight_decay, .nesterov = o.nesterov},
+                            g, w, states[0]);
+  }
+  SGDOptions o;
+};
+
+std::shared_ptr<detail::Rule> checked(const AdamOptions& o) {
+  detail::check_rate("adam", "the learning rate", o.learning_rate);
+  detail::check_fraction("adam", "beta1", o.beta1);
+  detail::check_fraction("adam", "beta2", o.beta2);
+  detail::check_rate("adam", "epsilon", o.epsilon);
+  detail::check_rate("adam", "the weight decay", o.weight_decay);
+  return std::make_shared<AdamRule>(o);
+}
+
+std::shared_ptr<detail::Rule> checked(const SGDOptions& o) {
+  detail::check_rate("sgd", "the learning rate", o.learning_rate);
+  detail::check_fraction("sgd", "the momentum", o.momentum);
+  detail::check_rate("sgd", "the weight decay", o.weight_decay);
+  check(!o.nesterov || o.momentum > 0, "sgd", "Nesterov's momentum needs a momentum above 0");
+  return std::make_shared<SGDRule>(o);
+}
+
+}  // namespace
+
+Adam::Adam(AdamOptions options) : Optimizer(checked(options), options.learning_rate) {}
+SGD::SGD(SGDOptions options) : Optimizer(checked(options), options.learning_rate) {}
+
+}  // namespace optim
+}  // namespace mica
