@@ -73,8 +73,11 @@ MICA_HD float log(float x) {
   p = p * m + 3.3333331174e-1f;
   float y = p * m * z + e * -2.12194440e-4f - 0.5f * z;
   y = m + y + e * 0.693359375f;
-  const float infinity = detail::from_bits(0x7f800000), nan = detail::from_bits(0x7fc00000);
-  return x != x ? x : x < 0.0f ? nan : x == 0.0f ? -infinity : x == infinity ? infinity : y;
+  // One select after another, which vectorises where a chain of ?: does not.
+  y = x == detail::from_bits(0x7f800000) ? x : y;
+  y = x == 0.0f ? detail::from_bits(static_cast<int32_t>(0xff800000)) : y;
+  y = x < 0.0f ? detail::from_bits(0x7fc00000) : y;
+  return x != x ? x : y;
 }
 MICA_HD double log(double x) { return ::log(x); }
 

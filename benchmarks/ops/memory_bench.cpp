@@ -1,0 +1,85 @@
+// The ops that are bound by memory: pooling, softmax, cross-entropy, reductions, dropout, updates.
+#include <mica/mica.h>
+
+#include "machine.h"
+
+namespace {
+
+using namespace mica;
+
+void max_pool2d_forward(benchmark::State& state) {
+  const Tensor x = random_uniform({128, 26, 26, 32}, -1, 1, {1, 0});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(max_pool2d(x, {2, 2}).raw()); });
+  timed.report_bytes(static_cast<int64_t>(x.bytes()) * 5 / 4);
+}
+BENCHMARK(max_pool2d_forward)->UseManualTime();
+
+void average_pool2d_forward(benchmark::State& state) {
+  const Tensor x = random_uniform({128, 26, 26, 32}, -1, 1, {1, 0});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(average_pool2d(x, {2, 2}).raw()); });
+  timed.report_bytes(static_cast<int64_t>(x.bytes()) * 5 / 4);
+}
+BENCHMARK(average_pool2d_forward)->UseManualTime();
+
+void softmax_forward(benchmark::State& state) {
+  const Tensor x = random_uniform({state.range(0), state.range(1)}, -5, 5, {1, 0});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(softmax(x).raw()); });
+  timed.report_bytes(2 * static_cast<int64_t>(x.bytes()));
+}
+BENCHMARK(softmax_forward)->Args({4096, 10})->Args({4096, 128})->Args({128, 5000})->UseManualTime();
+
+void cross_entropy_forward(benchmark::State& state) {
+  const Tensor x = random_uniform({state.range(0), state.range(1)}, -5, 5, {1, 0});
+  const Tensor labels = zeros({state.range(0)}, {int64});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(sparse_cross_entropy(x, labels).raw()); });
+  timed.report_bytes(static_cast<int64_t>(x.bytes()));
+}
+BENCHMARK(cross_entropy_forward)->Args({4096, 10})->Args({128, 5000})->UseManualTime();
+
+void sum_all(benchmark::State& state) {
+  const Tensor x = random_uniform({1 << 22}, -1, 1, {1, 0});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(sum(x).raw()); });
+  timed.report_bytes(static_cast<int64_t>(x.bytes()));
+}
+BENCHMARK(sum_all)->UseManualTime();
+
+void sum_columns(benchmark::State& state) {  // the gradient of a bias
+  const Tensor x = random_uniform({15488, 64}, -1, 1, {1, 0});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(sum(x, 0).raw()); });
+  timed.report_bytes(static_cast<int64_t>(x.bytes()));
+}
+BENCHMARK(sum_columns)->UseManualTime();
+
+void dropout_half(benchmark::State& state) {
+  const Tensor x = random_uniform({1 << 20}, -1, 1, {1, 0});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(dropout(x, 0.5, {1, 2}).raw()); });
+  timed.report_bytes(2 * static_cast<int64_t>(x.bytes()));
+}
+BENCHMARK(dropout_half)->UseManualTime();
+
+template <class Optimizer>
+void update(benchmark::State& state, int64_t passes) {
+  std::vector<Parameter> parameters{Parameter(zeros({1 << 20}))};
+  pack(parameters);
+  Optimizer optimizer(parameters);
+  {
+    Tape tape;
+    tape.backward(sum(square(parameters[0].tensor() - 1)));
+  }
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { optimizer.step(); });
+  timed.report_bytes(passes * 4 * (1 << 20));
+}
+void adam(benchmark::State& state) { update<optim::Adam>(state, 7); }  // reads w, g, m, v; writes w, m, v
+void sgd(benchmark::State& state) { update<optim::SGD>(state, 3); }
+BENCHMARK(adam)->UseManualTime();
+BENCHMARK(sgd)->UseManualTime();
+
+}  // namespace
