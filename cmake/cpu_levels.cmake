@@ -6,7 +6,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
   list(APPEND MICA_CPU_LEVELS avx2 avx512)
 endif()
 set(MICA_LEVEL_FLAGS_baseline "")
-set(MICA_LEVEL_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2 -mlzcnt -mtune=znver3)
+# What dispatch.cpp asks the processor for, and no more.
+set(MICA_LEVEL_FLAGS_avx2 -mavx2 -mfma -mtune=znver3)
 set(MICA_LEVEL_FLAGS_avx512 ${MICA_LEVEL_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
                             -mprefer-vector-width=512)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

@@ -71,7 +71,10 @@ struct Tape::Wanted {
 Tape::Tape() : id_(next_id.fetch_add(1, std::memory_order_relaxed)), outer_(std::exchange(current_tape, this)) {}
 
 Tape::~Tape() {
-  current_tape = outer_;
+  // Tapes usually end in the reverse order of their beginnings; one that does not is taken out of the chain.
+  Tape** link = &current_tape;
+  while (*link && *link != this) link = &(*link)->outer_;
+  if (*link) *link = outer_;
   while (last_) {
     detail::Record* r = std::exchange(last_, last_->previous);
     release(*r);
@@ -95,8 +98,9 @@ const detail::Record* Tape::producer(const Tensor& x) const {
 }
 
 void Tape::watch(Tensor& x) {
-  check(x.defined() && is_floating(x.dtype()), "watch", "only defined floating tensors have gradients");
+  check(x.defined() && (x.dtype() == float32 || x.dtype() == float64), "watch", "only float32 and float64 tensors have gradients");
   check(!consumed_, "watch", "the tape's record is consumed");
+  if (wants(x)) return;
   Tensor* output = &x;
   begin("watch", {}, {&output, 1}, {});
 }
@@ -135,11 +139,25 @@ void Tape::release(detail::Record& r) noexcept {
     if (r.inputs[i].leaf) detail::release(r.inputs[i].leaf);
 }
 
+// Marks the records that the gradient will come by, and refuses stale saved tensors before anything is changed.
+void Tape::mark_reached(const detail::GradSlot& start) const {
+  start.producer->reached = true;
+  for (const detail::Record* r = last_; r; r = r->previous) {
+    if (!r->reached) continue;
+    for (int i = 0; i < r->num_saved; ++i)
+      check(r->saved[i].tensor.version() == r->saved[i].version, r->op,
+            "a tensor saved for the gradient was written to since: shape ", r->saved[i].tensor.shape());
+    for (int i = 0; i < r->num_inputs; ++i)
+      if (r->inputs[i].slot) r->inputs[i].slot->producer->reached = true;
+  }
+}
+
 void Tape::walk(const Tensor& y, const char* op) {
   check(y.defined() && y.elements() == 1, op, "gradients start from one number, got shape ", y.shape());
   check(!consumed_, op, "the tape's record is consumed: backward or gradient was called before");
   detail::GradSlot* start = TensorAccess::provenance(y).slot_on(id_);
   check(start != nullptr, op, "the tensor was not computed on this tape from a parameter or a watched tensor");
+  mark_reached(*start);
   Pause pause;
   consumed_ = true;
   start->gradient = full(y.shape(), 1, {y.dtype(), y.device()});
@@ -153,14 +171,19 @@ void Tape::walk(const Tensor& y, const char* op) {
         if (Wanted::Item* item = wanted_->find({&r.outputs[i], nullptr})) item->gradient = r.outputs[i].gradient;
     }
     if (reached && r.gradient) {
-      for (int i = 0; i < r.num_saved; ++i)
-        check(r.saved[i].tensor.version() == r.saved[i].version, r.op,
-              "a tensor saved for the gradient was written to since: shape ", r.saved[i].tensor.shape());
       if (observer_)
         observer_->observe({r.op, {r.saved, static_cast<size_t>(r.num_saved)},
                             {r.inputs, static_cast<size_t>(r.num_inputs)}, r.outputs[0].gradient});
       Gradients g(*this, r);
-      r.gradient(r.closure, g);
+      bool needed = false;
+      for (int i = 0; i < r.num_inputs; ++i) needed = needed || g.needs(i);
+      try {
+        if (needed) r.gradient(r.closure, g);
+      } catch (...) {  // what a kernel began to write is no gradient
+        for (int i = 0; i < r.num_inputs; ++i)
+          if (r.inputs[i].leaf && !wanted_) r.inputs[i].leaf->has_gradient = false;
+        throw;
+      }
     }
     last_ = r.previous;
     release(r);
@@ -175,6 +198,7 @@ Tensors Tape::gradient(const Tensor& y, std::span<const Tensor> xs) {
     const detail::Provenance& from = TensorAccess::provenance(x);
     const detail::Edge edge{from.slot_on(id_), from.leaf()};
     check(edge.slot || edge.leaf, "gradient", "a tensor of shape ", x.shape(), " is not on this tape: watch it first");
+    check(!edge.leaf || edge.leaf->trainable, "gradient", "parameter ", x.shape(), " is frozen: no op was recorded on it");
     wanted.items.push_back({edge, {}});
   }
   wanted_ = &wanted;
@@ -233,9 +257,14 @@ Gradients::Out Gradients::out(int i) {
   MICA_ASSERT(needs(i));
   if (edge.leaf && !edge.slot && !tape_.wanted_) {
     detail::Leaf& leaf = *edge.leaf;
-    const bool accumulates = std::exchange(leaf.has_gradient, true);
-    if (!leaf.gradient.defined()) leaf.gradient = empty_like(leaf.value);
-    return {leaf.gradient, accumulates};
+    // The value may have been replaced by another since the last gradient.
+    const bool fits = leaf.gradient.defined() && leaf.gradient.shape() == leaf.value.shape() &&
+                      leaf.gradient.dtype() == leaf.value.dtype() && leaf.gradient.device() == leaf.value.device();
+    if (!fits) {
+      leaf.has_gradient = false;
+      leaf.gradient = empty_like(leaf.value);
+    }
+    return {leaf.gradient, std::exchange(leaf.has_gradient, true)};
   }
   Tensor& target = edge.slot ? edge.slot->gradient : tape_.wanted_->find(edge)->gradient;
   if (!target.defined()) {

@@ -28,6 +28,7 @@ constexpr size_t kAlignment = 64;
 constexpr int kSteps = 8;     // size classes for each doubling: at most 12.5 % is wasted
 constexpr int kClasses = 42 * kSteps;
 constexpr int kSlots = 64;    // free blocks kept of one class
+constexpr int64_t kMostCached = int64_t{2} << 30;  // bytes kept in all
 
 std::atomic<void*> slots[kClasses][kSlots];
 std::atomic<int64_t> in_use, peak, cached, system_allocations;
@@ -100,7 +101,7 @@ void* detail::allocate(size_t bytes) {
 void detail::deallocate(void* block, size_t bytes) noexcept {
   const SizeClass c = size_class(bytes);
   in_use.fetch_sub(static_cast<int64_t>(c.bytes), std::memory_order_relaxed);
-  if (MICA_CACHE_BLOCKS)
+  if (MICA_CACHE_BLOCKS && cached.load(std::memory_order_relaxed) + static_cast<int64_t>(c.bytes) <= kMostCached)
     for (auto& slot : slots[c.index]) {
       void* expected = nullptr;
       if (slot.load(std::memory_order_relaxed) == nullptr &&

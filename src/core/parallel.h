@@ -9,25 +9,27 @@
 
 namespace mica::parallel {
 
-/// Takes up to `wanted` extra threads out of the process's budget; give them back with release(). Concurrent callers
-/// share it, so that a server's threads do not oversubscribe the processors.
-int acquire(int wanted) noexcept;
-void release(int taken) noexcept;
+/// The size of a team to run on now: num_threads(), or 1 where that many are not free. Concurrent callers share the
+/// process's budget of threads, so that a server's threads do not oversubscribe the processors. Give it back.
+int acquire_team() noexcept;
+void release_team(int team) noexcept;
 
-/// Runs body(part) for each part in [0, parts), on up to `parts` threads. What a part does must not depend on which
-/// thread runs it, so results depend on the number of parts alone. The body does not throw and does not allocate.
+/// Runs body(part) for each part in [0, parts). What a part does must not depend on which thread runs it, so results
+/// depend on the number of parts alone. The body does not throw and does not allocate.
 template <class Body>
 inline void run(int parts, const Body& body) noexcept {
 #ifdef _OPENMP
   if (parts > 1) {
-    const int extra = acquire(parts - 1);
-    if (extra > 0) {
-#pragma omp parallel num_threads(extra + 1) default(none) shared(body, parts)
+    // A thread always brings teams of one size, though some may have no part: OpenMP ends the threads that a smaller team
+    // has no use for, and starts them anew for the next larger one.
+    const int team = acquire_team();
+    if (team > 1) {
+#pragma omp parallel num_threads(team) default(none) shared(body, parts)
       {
-        const int team = omp_get_num_threads();
-        for (int part = omp_get_thread_num(); part < parts; part += team) body(part);
+        const int threads = omp_get_num_threads();
+        for (int part = omp_get_thread_num(); part < parts; part += threads) body(part);
       }
-      release(extra);
+      release_team(team);
       return;
     }
   }

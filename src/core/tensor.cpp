@@ -7,6 +7,7 @@
 #include "core/device_runtime.h"
 #include "core/tensor_access.h"
 #include "kernels/kernels.h"
+#include "mica/autograd/tape.h"
 
 namespace MICA_EXPORT mica {
 
@@ -14,12 +15,13 @@ namespace {
 
 // Throws before anything is allocated.
 size_t checked_bytes(const char* op, const Shape& shape, DType dtype) {
-  int64_t n = 1;
+  int64_t n = 1;  // without sizes of 0: the product of any of the axes must not overflow
   for (const int64_t size : shape) {
     check(size >= 0, op, "sizes must not be negative: ", shape);
-    check(!__builtin_mul_overflow(n, size, &n) && n < (int64_t{1} << 46), op, "too many elements: ", shape);
+    if (size > 0)
+      check(!__builtin_mul_overflow(n, size, &n) && n < (int64_t{1} << 46), op, "too many elements: ", shape);
   }
-  return static_cast<size_t>(n) * size_of(dtype);
+  return static_cast<size_t>(shape.elements()) * size_of(dtype);
 }
 
 void fill_values(Tensor& x, double value) {
@@ -70,11 +72,10 @@ double Tensor::at(std::initializer_list<int64_t> index) const {
   check_cpu("at");
   int64_t offset = 0;
   int axis = 0;
-  for (int64_t i : index) {
+  for (const int64_t i : index) {
     const int64_t size = shape_[axis];
-    if (i < 0) i += size;
-    check(i >= 0 && i < size, "at", "index ", i, " is out of range for axis ", axis, " of ", shape_);
-    offset = offset * size + i;
+    check(i >= -size && i < size, "at", "index ", i, " is out of range for axis ", axis, " of ", shape_);
+    offset = offset * size + (i < 0 ? i + size : i);
     ++axis;
   }
   return element(*this, offset);
@@ -87,6 +88,8 @@ Tensor Tensor::to(Device target) const {
   if (target == device()) return *this;
   Tensor y = empty(shape_, {dtype_, target});
   y.copy_from(*this);
+  if (Tape* tape = Tape::recording(*this))
+    tape->record("to", {this}, {&y}, {}, [from = device()](Gradients& g) { g.add(0, g.dy().to(from)); });
   return y;
 }
 
@@ -137,6 +140,7 @@ Tensor arange(double start, double stop, double step, TensorOptions options) {
 }
 
 Tensor random_uniform(const Shape& shape, double low, double high, RandomKey key, TensorOptions options) {
+  check(options.dtype == float32 || options.dtype == float64, "random_uniform", "not defined for ", options.dtype);
   check(low <= high, "random_uniform", "low must not be above high: ", low, ", ", high);
   Tensor x = empty(shape, options);
   Context ctx = context(options.device);
@@ -145,6 +149,7 @@ Tensor random_uniform(const Shape& shape, double low, double high, RandomKey key
 }
 
 Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey key, TensorOptions options) {
+  check(options.dtype == float32 || options.dtype == float64, "random_normal", "not defined for ", options.dtype);
   check(stddev >= 0, "random_normal", "the standard deviation must not be negative: ", stddev);
   Tensor x = empty(shape, options);
   Context ctx = context(options.device);
@@ -152,10 +157,9 @@ Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey k
   return x;
 }
 
-Tensor tensor(std::initializer_list<double> values, TensorOptions options) {
-  return tensor(std::span<const double>(values.begin(), values.size()), {static_cast<int64_t>(values.size())})
-      .to(options.dtype)
-      .to(options.device);
+Tensor tensor(std::initializer_list<detail::Number> numbers, TensorOptions options) {
+  const std::vector<double> values(numbers.begin(), numbers.end());
+  return tensor(values, {static_cast<int64_t>(values.size())}).to(options.dtype).to(options.device);
 }
 
 Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, TensorOptions options) {

@@ -49,17 +49,17 @@ ThreadScope::~ThreadScope() { scope_threads = previous_; }
 namespace mica::parallel {
 
 // The budget is what the whole process may run at once: the processors, or as many threads as somebody asked for.
-int acquire(int wanted) noexcept {
-  const int limit = std::max(processors(), num_threads()) - 1;
+int acquire_team() noexcept {
+  const int extra = num_threads() - 1;
+  if (extra <= 0) return 1;
+  const int limit = std::max(processors() - 1, extra);
   int used = extra_in_use.load(std::memory_order_relaxed);
-  for (;;) {
-    const int free = limit - used;
-    const int taken = wanted < free ? wanted : free;
-    if (taken <= 0) return 0;
-    if (extra_in_use.compare_exchange_weak(used, used + taken, std::memory_order_relaxed)) return taken;
-  }
+  do {
+    if (used + extra > limit) return 1;
+  } while (!extra_in_use.compare_exchange_weak(used, used + extra, std::memory_order_relaxed));
+  return extra + 1;
 }
 
-void release(int taken) noexcept { extra_in_use.fetch_sub(taken, std::memory_order_relaxed); }
+void release_team(int team) noexcept { extra_in_use.fetch_sub(team - 1, std::memory_order_relaxed); }
 
 }  // namespace mica::parallel

@@ -6,6 +6,7 @@
 
 #include "core/parallel.h"
 #include "cpu/level.h"
+#include "mica/core/error.h"
 #include "mica/ops/scalar.h"
 
 namespace mica::kernels::cpu::MICA_CPU_LEVEL {
@@ -13,6 +14,7 @@ namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 // Calls f with a value of the C++ type of a floating dtype.
 template <class F>
 [[gnu::always_inline]] inline void for_float(DType dtype, const F& f) {
+  MICA_ASSERT(dtype == DType::float32 || dtype == DType::float64);
   if (dtype == DType::float32)
     f(float{});
   else

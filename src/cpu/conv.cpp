@@ -51,7 +51,9 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
   const int64_t k = args.kh * args.kw * args.c, rows = args.n * args.oh;
   if (rows * args.ow == 0 || args.o == 0) return;
   const Images<T> images(args, x);
-  const int parts = static_cast<int>(min(ctx.threads, args.n > 1 ? args.n : args.oh));
+  // Whole images to a part, or where there are fewer of them than threads, rows.
+  const int64_t unit = args.n >= ctx.threads ? args.oh : 1, units = rows / unit;
+  const int parts = static_cast<int>(min(ctx.threads, units));
   const int64_t packed_size = packed_bytes<T>(k, args.o);
   const Workspace workspace = ctx.workspace(static_cast<size_t>(packed_size + images.bytes() * parts));
   T* packed = workspace.as<T>();
@@ -60,8 +62,6 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
     T* buffer = workspace.as<T>(static_cast<size_t>(packed_size + images.bytes() * part));
     const T* image = nullptr;
     int64_t loaded = -1;
-    // Whole images to a part; of a single image, rows.
-    const int64_t unit = args.n > 1 ? args.oh : 1, units = rows / unit;
     for (int64_t row = units * part / parts * unit; row < units * (part + 1) / parts * unit; ++row) {
       const int64_t n = row / args.oh, oh = row % args.oh;
       if (loaded != n) image = images.image(loaded = n, buffer);

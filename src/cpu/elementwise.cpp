@@ -261,6 +261,10 @@ void cast(Context& ctx, int64_t n, DType from, const void* x, DType to, double s
       const bool plain = scale == 1 && offset == 0;
       parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
         if constexpr (std::is_same_v<Y, float> && !std::is_same_v<X, double> && !std::is_same_v<X, int64_t>) {
+          if (plain) {  // without + 0, which makes 0 of -0
+            for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(widen(in[i]));
+            return;
+          }
           const float s = static_cast<float>(scale), o = static_cast<float>(offset);  // pixels to floats, in SIMD
           for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(widen(in[i])) * s + o;
         } else if constexpr (std::is_integral_v<X> && std::is_same_v<Y, int64_t>) {
@@ -270,7 +274,10 @@ void cast(Context& ctx, int64_t n, DType from, const void* x, DType to, double s
           }
           for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(in[i]) * scale + offset);
         } else {
-          (void)plain;
+          if (plain) {
+            for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])));
+            return;
+          }
           for (int64_t i = begin; i < end; ++i)
             out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + offset);
         }
@@ -313,8 +320,11 @@ void from_blocks(Context& ctx, int64_t n, RandomKey key, T* y, const F& value) {
 void random_uniform(Context& ctx, DType dtype, int64_t n, double low, double high, RandomKey key, void* y) {
   for_float(dtype, [&](auto t) {
     using T = decltype(t);
+    const T first = static_cast<T>(low), width = static_cast<T>(high - low);
+    const T last = high > low ? static_cast<T>(std::nextafter(static_cast<T>(high), first)) : first;  // rounding may reach high
     from_blocks(ctx, n, key, static_cast<T*>(y), [=](const Philox4& words, int lane, int64_t) {
-      return static_cast<T>(low) + static_cast<T>(high - low) * static_cast<T>(to_unit(words.v[lane]));
+      const T v = first + width * static_cast<T>(to_unit(words.v[lane]));
+      return v < last ? v : last;
     });
   });
 }

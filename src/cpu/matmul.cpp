@@ -29,12 +29,23 @@ struct Product {
 // tiles where its rows would fall on each other in the cache, or are read many times.
 constexpr int64_t kStepBlock = 256, kColumnBlock = 512, kRowBlock = 16 * kTileRows;
 
-int64_t scratch_bytes(int64_t n, int64_t k) {
-  return packed_bytes<float>(min(k, kStepBlock), min(n, kColumnBlock)) +
-         kRowBlock * kStepBlock * static_cast<int64_t>(sizeof(float));
-}
+// What is decided once for all the parts of a product: how much scratch each needs, and for Eigen its blocking.
+template <class T>
+class Plan;
 
-void multiply(const Product<float>& g, char* scratch) {
+template <>
+class Plan<float> {
+ public:
+  Plan(int64_t, int64_t n, int64_t k)
+      : bytes_(packed_bytes<float>(min(k, kStepBlock), min(n, kColumnBlock)) +
+               kRowBlock * kStepBlock * static_cast<int64_t>(sizeof(float))) {}
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  int64_t bytes_;
+};
+
+void multiply(const Product<float>& g, const Plan<float>&, char* scratch) {
   float* packed = reinterpret_cast<float*>(scratch);
   float* rows = reinterpret_cast<float*>(scratch + packed_bytes<float>(min(g.k, kStepBlock), min(g.n, kColumnBlock)));
   const bool copy_rows = g.n > 4 * kPanel<float> || g.lda * static_cast<int64_t>(sizeof(float)) % 1024 == 0;
@@ -68,15 +79,15 @@ void multiply(const Product<float>& g, char* scratch) {
   }
 }
 
-int64_t scratch_bytes_of(float, int64_t, int64_t n, int64_t k) { return scratch_bytes(n, k); }
-
 // Eigen's blocked product with buffers that the caller brings: its public product takes them from the stack or malloc.
-class Blocking : public Eigen::internal::level3_blocking<double, double> {
+// The blocking of the largest part serves them all: Eigen may want more for a smaller product.
+template <>
+class Plan<double> : public Eigen::internal::level3_blocking<double, double> {
  public:
-  Blocking(int64_t rows, int64_t cols, int64_t depth) {
-    m_mc = max(rows, 1);
-    m_nc = max(cols, 1);
-    m_kc = max(depth, 1);
+  Plan(int64_t m, int64_t n, int64_t k) {
+    m_mc = max(n, 1);  // row-major c = a b is column-major c' = b' a'
+    m_nc = max(m, 1);
+    m_kc = max(k, 1);
     Eigen::internal::computeProductBlockingSizes<double, double, 1>(m_kc, m_mc, m_nc, Eigen::Index(1));
   }
   int64_t bytes_a() const { return (m_kc * m_mc * 8 + 127) / 64 * 64; }
@@ -87,28 +98,25 @@ class Blocking : public Eigen::internal::level3_blocking<double, double> {
   }
 };
 
-int64_t scratch_bytes_of(double, int64_t m, int64_t n, int64_t k) { return Blocking(n, m, k).bytes(); }
-
 template <int kLeft, int kRight>
-void eigen_product(const Product<double>& g, char* scratch) {
-  // Row-major c = a b is column-major c' = b' a'.
-  Blocking blocking(g.n, g.m, g.k);
+void eigen_product(const Product<double>& g, Plan<double> blocking, char* scratch) {
   blocking.set_buffers(scratch);
   Eigen::internal::general_matrix_matrix_product<Eigen::Index, double, kLeft, false, double, kRight, false,
                                                  Eigen::ColMajor, 1>::run(g.n, g.m, g.k, g.b, g.ldb, g.a, g.lda, g.c, 1,
                                                                           g.ldc, 1.0, blocking, nullptr);
 }
 
-void multiply(const Product<double>& g, char* scratch) {
+void multiply(const Product<double>& g, const Plan<double>& plan, char* scratch) {
   if (!g.accumulate)
     for (int64_t i = 0; i < g.m; ++i)
       for (int64_t j = 0; j < g.n; ++j) g.c[i * g.ldc + j] = 0;
   if (g.k > 0) {
     constexpr int kAsIs = Eigen::ColMajor, kTransposed = Eigen::RowMajor;
     if (g.transpose_a)
-      g.transpose_b ? eigen_product<kTransposed, kTransposed>(g, scratch) : eigen_product<kAsIs, kTransposed>(g, scratch);
+      g.transpose_b ? eigen_product<kTransposed, kTransposed>(g, plan, scratch)
+                    : eigen_product<kAsIs, kTransposed>(g, plan, scratch);
     else
-      g.transpose_b ? eigen_product<kTransposed, kAsIs>(g, scratch) : eigen_product<kAsIs, kAsIs>(g, scratch);
+      g.transpose_b ? eigen_product<kTransposed, kAsIs>(g, plan, scratch) : eigen_product<kAsIs, kAsIs>(g, plan, scratch);
   }
   if (!g.bias && g.activation == UnaryOp::identity) return;
   for_unary(g.activation, [&](auto f) {
@@ -136,7 +144,8 @@ void multiply_all(Context& ctx, const MatmulArgs& args, const T* a, const T* b, 
   const int64_t piece = ((length + pieces - 1) / pieces + kStep - 1) / kStep * kStep;
   const int64_t items = args.batch * pieces;
   const int parts = static_cast<int>(min(items, min(ctx.threads, parts_for(work * static_cast<double>(args.batch)))));
-  const int64_t scratch = scratch_bytes_of(T{}, by_rows ? min(piece, m) : m, by_rows ? n : min(piece, n), k);
+  const Plan<T> plan(by_rows ? min(piece, m) : m, by_rows ? n : min(piece, n), k);
+  const int64_t scratch = (plan.bytes() + 63) / 64 * 64;
   const Workspace workspace = ctx.workspace(static_cast<size_t>(scratch * parts));
   parallel::run(parts, [&](int part) {
     for (int64_t item = items * part / parts; item < items * (part + 1) / parts; ++item) {
@@ -150,7 +159,7 @@ void multiply_all(Context& ctx, const MatmulArgs& args, const T* a, const T* b, 
                    .c = c + batch * args.c_batch_stride + i * args.ldc + j, .ldc = args.ldc,
                    .accumulate = args.write == Write::accumulate,
                    .bias = args.bias ? static_cast<const T*>(args.bias) + j : nullptr, .activation = args.activation};
-      multiply(g, workspace.as<char>(static_cast<size_t>(scratch * part)));
+      multiply(g, plan, workspace.as<char>(static_cast<size_t>(scratch * part)));
     }
   });
 }

@@ -9,7 +9,7 @@
 
 namespace mica::kernels {
 
-/// y = gamma * y + result: gamma 0 overwrites (and never reads), 1 accumulates.
+/// Whether a kernel writes its result (and never reads what was there) or adds it.
 enum class Write : uint8_t { overwrite, accumulate };
 
 inline constexpr int kMaxDims = 8;
@@ -63,8 +63,7 @@ struct ReduceArgs {
   int64_t outer = 0, n = 0, inner = 0;
 };
 
-/// One update of `n` parameters, all flat. Kingma, Ba, "Adam", ICLR 2015, algorithm 1; decoupled weight decay as in
-/// Loshchilov, Hutter, "Decoupled weight decay regularization", ICLR 2019.
+/// One update of `n` parameters, all flat. Kingma, Ba, "Adam", ICLR 2015, algorithm 1.
 struct AdamArgs {
   DType dtype = float32;
   int64_t n = 0;

@@ -35,12 +35,12 @@ const Table& choose_cpu_level() {
 #if defined(MICA_HAS_LEVEL_avx512)
       {"avx512",
        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("bmi2"),
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma"),
        cpu::avx512::table},
 #endif
 #if defined(MICA_HAS_LEVEL_avx2)
       {"avx2",
-       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"),
+       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
        cpu::avx2::table},
 #endif
       {"baseline", true, cpu::baseline::table},

@@ -66,6 +66,6 @@ void register_backend(Device::Type type, const Table& table);
 }  // namespace mica::kernels
 
 namespace mica {
-/// Shorthand for ops: kernels(x.device()).matmul(...)
+/// What ops call: kernels_for(x.device()).matmul(ctx, ...)
 inline const kernels::Table& kernels_for(Device device) { return kernels::table(device); }
 }  // namespace mica

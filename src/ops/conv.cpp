@@ -9,8 +9,10 @@
 namespace MICA_EXPORT mica {
 
 Windows windows(const char* op, int64_t size, int64_t window, int64_t stride, Padding padding) {
-  check(window >= 1 && window < (1 << 20), op, "the window must be at least 1, got ", window);
-  check(stride >= 1 && stride < (1 << 20), op, "the stride must be at least 1, got ", stride);
+  constexpr int64_t kMost = 1 << 20;  // products of sizes stay far from overflow
+  check(window >= 1, op, "the window must be at least 1, got ", window);
+  check(stride >= 1, op, "the stride must be at least 1, got ", stride);
+  check(window <= kMost && stride <= kMost, op, "window and stride must be at most ", kMost, ", got ", window, " and ", stride);
   if (padding == Padding::valid) {
     check(window <= size, op, "the window (", window, ") must not be larger than the input (", size,
           ") without padding");
@@ -46,7 +48,7 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions 
   Context ctx = context(x.device());
   kernels_for(x.device()).conv2d(ctx, args, x.raw(), w.raw(), bias.raw(), ops::out(y));
   if (Tape* tape = Tape::recording(x, w, bias))
-    tape->record("conv2d", {&x, &w, &bias}, {&y}, {&x, &w, &y}, [args](Gradients& g) {
+    tape->record("conv2d", {&x, &w, &bias}, {&y}, {&x, &w, options.activation == UnaryOp::identity ? &w : &y}, [args](Gradients& g) {
       const Tensor dz = ops::activation_gradient(args.activation, g.saved(2), g.dy());
       Context c = context(dz.device());
       const kernels::Table& k = kernels_for(dz.device());

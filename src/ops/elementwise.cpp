@@ -1,6 +1,8 @@
 // Functions of each element: checks, forward and gradient.
 #include "mica/ops/elementwise.h"
 
+#include <cmath>
+
 #include "mica/ops/reduce.h"
 #include "ops/common.h"
 
@@ -139,7 +141,11 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
   return y;
 }
 
-Tensor scalar_like(double value, const Tensor& x) { return full({}, value, {x.dtype(), x.device()}); }
+Tensor scalar_like(double value, const Tensor& x) {
+  check(is_floating(x.dtype()) || value == std::trunc(value), "scalar", "a tensor of ", x.dtype(), " and ", value,
+        " do not mix: convert the tensor with .to(float32) first");
+  return full({}, value, {x.dtype(), x.device()});
+}
 
 }  // namespace detail
 }  // namespace mica

@@ -126,7 +126,7 @@ Tensor dense(const Tensor& x, const Tensor& w, const Tensor& bias, UnaryOp activ
   Tensor y = empty(shape, {x.dtype(), x.device()});
   product(1, {x, m, k, false}, 0, {w, k, n, false}, 0, y, Write::overwrite, bias.raw(), activation);
   if (Tape* tape = Tape::recording(x, w, bias))
-    tape->record("dense", {&x, &w, &bias}, {&y}, {&x, &w, &y}, [=](Gradients& g) {
+    tape->record("dense", {&x, &w, &bias}, {&y}, {&x, &w, activation == UnaryOp::identity ? &w : &y}, [=](Gradients& g) {
       const Tensor dz = ops::activation_gradient(activation, g.saved(2), g.dy());
       if (g.needs(0)) {
         Gradients::Out dx = g.out(0);

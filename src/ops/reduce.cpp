@@ -1,6 +1,7 @@
 // Reductions: checks, forward and gradient.
 #include "mica/ops/reduce.h"
 
+#include <bit>
 #include <limits>
 
 #include "mica/ops/view.h"
@@ -97,12 +98,13 @@ Tensor mean(const Tensor& x, const Axes& axes, bool keepdims) { return reduce("m
 
 Tensor argmax(const Tensor& x, int axis) {
   ops::check_float("argmax", "the input", x);
-  const int a = x.shape().index(axis);
+  const unsigned mask = Axes(axis).mask("argmax", x.shape());
+  const int a = std::countr_zero(mask);
   check(x.dim(a) > 0, "argmax", "axis ", axis, " of ", x.shape(), " is empty");
   kernels::ReduceArgs args{.dtype = x.dtype(), .outer = 1, .n = x.dim(a), .inner = 1};
   for (int i = 0; i < a; ++i) args.outer *= x.dim(i);
   for (int i = a + 1; i < x.rank(); ++i) args.inner *= x.dim(i);
-  Tensor index = empty(reduced(x.shape(), 1u << a, false), {int64, x.device()});
+  Tensor index = empty(reduced(x.shape(), mask, false), {int64, x.device()});
   Context ctx = context(x.device());
   kernels_for(x.device()).argmax(ctx, args, x.raw(), static_cast<int64_t*>(ops::out(index)));
   return index;

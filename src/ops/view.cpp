@@ -9,15 +9,17 @@ namespace MICA_EXPORT mica {
 Tensor Tensor::reshape(const Shape& wanted) const {
   check(defined(), "reshape", "the tensor is undefined");
   Shape target = wanted;
-  int64_t known = 1;
+  int64_t known = 1, nonzero = 1;
   int unknown = -1;
   for (int i = 0; i < target.rank(); ++i) {
     if (target[i] == -1) {
       check(unknown < 0, "reshape", "only one size may be -1: ", wanted);
       unknown = i;
     } else {
-      check(target[i] >= 0 && !__builtin_mul_overflow(known, target[i], &known), "reshape",
-            "sizes must not be negative: ", wanted);
+      check(target[i] >= 0, "reshape", "sizes must not be negative: ", wanted);
+      check(target[i] == 0 || (!__builtin_mul_overflow(nonzero, target[i], &nonzero) && nonzero < (int64_t{1} << 46)),
+            "reshape", "too many elements: ", wanted);
+      known = target[i] == 0 || known == 0 ? 0 : nonzero;
     }
   }
   if (unknown >= 0) {
@@ -81,7 +83,8 @@ Tensor Tensor::to(DType target) const {
   Tensor y = empty(shape_, {target, device()});
   Context ctx = context(device());
   kernels_for(device()).cast(ctx, elements(), dtype_, raw(), target, 1, 0, ops::out(y));
-  if (Tape* tape = is_floating(target) && is_floating(dtype_) ? Tape::recording(*this) : nullptr)
+  const auto differentiable = [](DType dtype) { return dtype == float32 || dtype == float64; };
+  if (Tape* tape = differentiable(target) && differentiable(dtype_) ? Tape::recording(*this) : nullptr)
     tape->record("to", {this}, {&y}, {}, [from = dtype_](Gradients& g) { g.add(0, g.dy().to(from)); });
   return y;
 }
@@ -101,19 +104,17 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape) {
 
 Tensor checked_labels(const char* op, const Tensor& labels, int64_t classes) {
   check(labels.defined() && !is_floating(labels.dtype()), op, "labels must be integers, got ", labels.dtype());
-  const Tensor wide = labels.to(int64);
-  if (wide.device().type == Device::Type::cpu) {
-    const int64_t* values = wide.data<int64_t>();
-    for (int64_t i = 0; i < wide.elements(); ++i)
-      check(values[i] >= 0 && values[i] < classes, op, "label ", values[i], " at position ", i, " is outside of 0..",
-            classes - 1);
-  }
-  return wide;
+  const Tensor wide = labels.to(Device::cpu()).to(int64);
+  const int64_t* values = wide.data<int64_t>();
+  for (int64_t i = 0; i < wide.elements(); ++i)
+    check(values[i] >= 0 && values[i] < classes, op, "label ", values[i], " at position ", i, " is outside of 0..",
+          classes - 1);
+  return wide.to(labels.device());
 }
 
 Tensor one_hot(const Tensor& labels, int64_t classes) {
   check(classes >= 1 && classes < (int64_t{1} << 40), "one_hot", "there must be at least one class, got ", classes);
-  const Tensor wide = checked_labels("one_hot", labels, classes).to(Device::cpu());
+  const Tensor wide = checked_labels("one_hot", labels.to(Device::cpu()), classes);
   Shape shape = labels.shape().with_first(0);
   for (int i = 0; i < labels.rank(); ++i) shape[i] = labels.dim(i);
   shape[-1] = classes;

@@ -32,12 +32,25 @@ Optimizer::Optimizer(std::shared_ptr<detail::Rule> rule, double learning_rate) :
   state_->learning_rate = learning_rate;
 }
 
-Optimizer Optimizer::fresh() const { return Optimizer(state_->rule->copy(), state_->learning_rate); }
+Optimizer::State& Optimizer::state() const {
+  check(state_ != nullptr, "optimizer", "the optimizer is empty: make an optim::Adam or optim::SGD");
+  return *state_;
+}
 
-void Optimizer::attach(std::vector<Parameter> parameters) {
+bool Optimizer::attached() const { return state_ && !state_->parameters.empty(); }
+
+Optimizer Optimizer::fresh() const { return Optimizer(state().rule->copy(), state().learning_rate); }
+
+void Optimizer::attach(std::vector<Parameter> given) {
+  std::vector<Parameter> parameters;  // each once
+  for (Parameter& p : given)
+    if (std::find(parameters.begin(), parameters.end(), p) == parameters.end()) parameters.push_back(std::move(p));
   for (const Parameter& p : parameters)
     check(p.defined(), name(), "a parameter has no value yet: build the layer first (", p.name(), ")");
-  std::vector<std::vector<Tensor>> states(static_cast<size_t>(state_->rule->states()));
+  for (const Parameter& p : parameters)
+    check(p.value().dtype() == float32 || p.value().dtype() == float64, name(), "parameters must be float32 or float64, ",
+          p.name(), " is ", p.value().dtype());
+  std::vector<std::vector<Tensor>> states(static_cast<size_t>(state().rule->states()));
   for (std::vector<Tensor>& each : states) {
     each.resize(parameters.size());
     // One flat tensor a dtype and device, laid out as pack() lays out the parameters.
@@ -63,8 +76,13 @@ void Optimizer::attach(std::vector<Parameter> parameters) {
 }
 
 void Optimizer::step() {
-  check(state_ && !state_->parameters.empty(), "step", "the optimizer has no parameters: attach some, or compile a model");
-  State& s = *state_;
+  State& s = state();
+  check(!s.parameters.empty(), "step", "the optimizer has no parameters: attach some, or compile a model");
+  for (const std::vector<Tensor>& each : s.states)
+    for (size_t i = 0; i < each.size(); ++i)
+      check(each[i].shape() == s.parameters[i].shape() && each[i].device() == s.parameters[i].value().device(), "step",
+            "parameter ", s.parameters[i].name(), " was replaced since the optimizer was attached: ", each[i].shape(), " ",
+            each[i].device(), ", now ", s.parameters[i].shape(), " ", s.parameters[i].value().device());
   ++s.iterations;
   const auto pointer = [](const Tensor& t) { return static_cast<const char*>(t.raw()); };
   for (size_t i = 0; i < s.parameters.size();) {
@@ -100,13 +118,13 @@ void Optimizer::zero_grad() {
   for (const Parameter& p : state_->parameters) p.zero_gradient();
 }
 
-double Optimizer::learning_rate() const { return state_->learning_rate; }
+double Optimizer::learning_rate() const { return state().learning_rate; }
 void Optimizer::set_learning_rate(double rate) {
-  detail::check_rate(state_->rule->name(), "the learning rate", rate);
-  state_->learning_rate = rate;
+  detail::check_rate(state().rule->name(), "the learning rate", rate);
+  state().learning_rate = rate;
 }
-int64_t Optimizer::iterations() const { return state_->iterations; }
-std::string Optimizer::name() const { return state_->rule->name(); }
+int64_t Optimizer::iterations() const { return state().iterations; }
+std::string Optimizer::name() const { return state().rule->name(); }
 
 void detail::check_rate(const char* op, const char* what, double value) {
   check(std::isfinite(value) && value >= 0, op, what, " must be finite and not negative, got ", value);

@@ -7,7 +7,7 @@ namespace MICA_EXPORT mica {
 
 struct GradcheckOptions {
   double step = 1e-6;       ///< of the central differences, times max(1, |x|)
-  double tolerance = 1e-6;  ///< the largest |difference| / max(1, |gradient|) that passes
+  double tolerance = 1e-6;  ///< the largest |difference| / max(1, |numeric gradient|) that passes
   uint64_t seed = 0;        ///< of the random weights by which an output of any shape becomes one number
 };
 

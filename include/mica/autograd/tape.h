@@ -51,6 +51,7 @@ struct Record {
   void (*destroy)(void* closure) = nullptr;
   void* closure = nullptr;
   int num_inputs = 0, num_outputs = 0, num_saved = 0;
+  bool reached = false;  // backward will come by
 };
 
 /// A bump allocator over blocks of the caching allocator.
@@ -108,7 +109,7 @@ class Gradients {
 };
 
 /// While a Tape is in scope, the ops that this thread runs on parameters, watched tensors and what follows from them are
-/// recorded. Tapes nest: the innermost records. First-order gradients only.
+/// recorded. Tapes nest: the innermost records. A tape belongs to the thread that made it. First-order gradients only.
 class Tape {
  public:
   Tape();
@@ -116,15 +117,15 @@ class Tape {
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
 
-  /// Makes `x` an input to which gradient() can be asked.
+  /// Makes `x` an input to which gradient() can be asked. What the tape follows already stays as it is.
   void watch(Tensor& x);
 
   /// Adds d(loss)/d(parameter) to the gradient of each trainable parameter that `loss` depends on. `loss` has one
   /// element. The record is consumed: a second call throws Error, and so does a saved tensor written to since.
   void backward(const Tensor& loss);
 
-  /// d(y)/d(x) for each of `xs` (watched tensors, parameters' tensors or recorded results), zeros where y does not depend
-  /// on it. y has one element. Parameters' own gradients are left alone. Consumes the record.
+  /// d(y)/d(x) for each of `xs` (watched tensors, trainable parameters' tensors or recorded results), zeros where y does
+  /// not depend on it. y has one element. Parameters' own gradients are left alone. Consumes the record.
   Tensors gradient(const Tensor& y, std::span<const Tensor> xs);
   Tensors gradient(const Tensor& y, std::initializer_list<Tensor> xs) {
     return gradient(y, std::span(xs.begin(), xs.size()));
@@ -173,6 +174,13 @@ class Tape {
 
   /// The record that made `x` on this tape, or nullptr.
   const detail::Record* producer(const Tensor& x) const;
+  /// Calls f(leaf) for each use of a trainable parameter that is recorded.
+  template <class F>
+  void for_each_leaf(F f) const {
+    for (const detail::Record* r = last_; r; r = r->previous)
+      for (int i = 0; i < r->num_inputs; ++i)
+        if (r->inputs[i].leaf) f(*r->inputs[i].leaf);
+  }
   /// What makes a tensor the one whose gradient gathers in `slot`.
   detail::Provenance provenance(detail::GradSlot* slot) const { return {id_, slot}; }
   /// Whether this tape follows `x`: a trainable parameter, a watched tensor, or a result of one.
@@ -204,6 +212,7 @@ class Tape {
     if constexpr (!std::is_trivially_destructible_v<F>) r->destroy = [](void* f) { static_cast<F*>(f)->~F(); };
   }
   void walk(const Tensor& y, const char* op);
+  void mark_reached(const detail::GradSlot& start) const;
   void release(detail::Record& r) noexcept;
 
   uint64_t id_;
@@ -215,7 +224,7 @@ class Tape {
   bool consumed_ = false;
 };
 
-/// An op of one's own: `forward()` computes the result unrecorded; `gradient(dy)` returns the gradient of the only
+/// An op of one's own, called `name` (a literal: the pointer is kept): `forward()` computes the result unrecorded; `gradient(dy)` returns the gradient of the only
 /// input, or Tensors with one gradient for each input.
 template <class Forward, class Gradient>
 Tensor custom_op(const char* name, std::initializer_list<Tensor> inputs, Forward forward, Gradient gradient) {

@@ -141,9 +141,9 @@ class Tensor {
   /// A copy in storage of its own. Differentiable.
   Tensor clone() const;
   /// Converted to `dtype`: floats to integers truncate toward zero (NaN gives 0, out of range saturates). Differentiable
-  /// between floating types.
+  /// between float32 and float64.
   Tensor to(DType dtype) const;
-  /// On `device`: the tensor itself when it is there already.
+  /// On `device`: the tensor itself when it is there already. Differentiable.
   Tensor to(Device device) const;
   /// The same values, unknown to any tape.
   Tensor detach() const;
@@ -203,12 +203,24 @@ Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
 /// start, start + step, ... below stop.
 Tensor arange(double start, double stop, double step = 1, TensorOptions options = {});
-/// Uniform in [low, high) / normal, from Philox under `key`: the same numbers on every device.
+/// Uniform in [low, high) / normal, from Philox under `key`: the same numbers on every device (normal ones to the rounding
+/// of its math library). float32 or float64.
 Tensor random_uniform(const Shape& shape, double low, double high, RandomKey key, TensorOptions options = {});
 Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey key, TensorOptions options = {});
 
+namespace detail {
+// A number as written; not made from a list in braces, so that {{1}, {2}} is two rows.
+struct Number {
+  double value;
+  template <class T>
+    requires std::integral<T> || std::floating_point<T>
+  constexpr Number(T v) : value(static_cast<double>(v)) {}
+  constexpr operator double() const { return value; }
+};
+}  // namespace detail
+
 /// tensor({1, 2, 3}), tensor({{1, 2}, {3, 4}}): values as written; rows must have one length.
-Tensor tensor(std::initializer_list<double> values, TensorOptions options = {});
+Tensor tensor(std::initializer_list<detail::Number> values, TensorOptions options = {});
 Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, TensorOptions options = {});
 /// A copy of `values`, whose number must match the shape. The dtype is T's.
 template <class T>

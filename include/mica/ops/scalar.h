@@ -189,7 +189,7 @@ struct Divide {
   template <class T>
   MICA_HD static T derivative_a(T, T b) { return T(1) / b; }
   template <class T>
-  MICA_HD static T derivative_b(T a, T b) { return -a / (b * b); }
+  MICA_HD static T derivative_b(T a, T b) { return -math::divide(a, b) / b; }
 };
 
 struct Power {

@@ -84,7 +84,7 @@ MICA_HD double log(double x) { return ::log(x); }
 /// log(1 + x), x > -1: log(u) * x / (u - 1) with u = 1 + x, where the rounding of u cancels (Kahan).
 MICA_HD float log1p(float x) {
   const float u = 1.0f + x;
-  return u == 1.0f ? x : log(u) * x / (u - 1.0f);
+  return u == 1.0f || x == detail::from_bits(0x7f800000) ? x : log(u) * (x / (u - 1.0f));
 }
 MICA_HD double log1p(double x) { return ::log1p(x); }
 

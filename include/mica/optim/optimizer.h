@@ -34,7 +34,7 @@ class Optimizer {
  public:
   Optimizer() = default;
 
-  /// The parameters to update from now on; the state starts anew.
+  /// The parameters to update from now on, each once; the state starts anew. Throws Error for one that has no value yet.
   void attach(std::vector<Parameter> parameters);
   /// One update of every parameter that has a gradient. Throws Error when there are no parameters.
   void step();
@@ -44,10 +44,12 @@ class Optimizer {
   double learning_rate() const;
   /// Throws Error unless finite and not negative.
   void set_learning_rate(double rate);
-  /// How many updates there have been.
+  /// How many updates there have been. Adam's bias correction counts them, for a parameter that joins late as well.
   int64_t iterations() const;
   std::string name() const;
   bool defined() const { return state_ != nullptr; }
+  /// Whether it has parameters.
+  bool attached() const;
   /// The same algorithm with no parameters and no state yet.
   Optimizer fresh() const;
 
@@ -56,6 +58,7 @@ class Optimizer {
 
  private:
   struct State;
+  State& state() const;
   std::shared_ptr<State> state_;
 };
 
