@@ -1,5 +1,6 @@
 # Installing mica: the library, its headers, and a package that find_package(mica) finds. All targets but mica stay
 # inside the build; what a static mica is linked with is looked up again by micaConfig.cmake.
+set_target_properties(mica PROPERTIES DEFINE_SYMBOL "")  # MICA_EXPORT needs none, and ccache then knows the sources
 option(MICA_INSTALL "Install mica with the project" ${PROJECT_IS_TOP_LEVEL})
 if(NOT MICA_INSTALL)
   return()

@@ -68,8 +68,8 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
       run_tiles<T>(args.ow, args.o,
                    {.a = image + oh * args.sh * images.row_stride(), .row_stride = args.sw * args.c, .step_stride = 1,
                     .steps = args.kw * args.c, .segments = args.kh, .segment_stride = images.row_stride(), .b = packed,
-                    .c = y + row * args.ow * args.o, .ldc = args.o, .columns = 0, .bias = bias,
-                    .activation = args.activation});
+                    .c = y + row * args.ow * args.o, .ldc = args.o, .columns = 0, .bias = bias},
+                   args.activation);
     }
   });
 }
@@ -103,7 +103,8 @@ void gradient_input(Context& ctx, const Conv2DArgs& args, const T* dy, const T* 
                        {.a = dy + ((n * args.oh + oh) * args.ow + first) * args.o, .row_stride = args.o, .step_stride = 1,
                         .steps = args.o, .b = packed + position * each,
                         .c = image + (h * args.w + first * args.sw + shift) * args.c, .ldc = args.sw * args.c,
-                        .columns = 0, .accumulate = true});
+                        .columns = 0, .accumulate = true},
+                       UnaryOp::identity);
         }
     }
   });
@@ -134,7 +135,8 @@ void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* 
         run_tiles<T>(line, args.o,
                      {.a = image + kh * images.row_stride(), .row_stride = 1, .step_stride = args.sw * args.c,
                       .steps = args.ow, .segments = args.oh, .segment_stride = args.sh * images.row_stride(), .b = packed,
-                      .c = sum + kh * line * args.o, .ldc = args.o, .columns = 0, .accumulate = true});
+                      .c = sum + kh * line * args.o, .ldc = args.o, .columns = 0, .accumulate = true},
+                       UnaryOp::identity);
     }
   });
   for (int part = 0; part < parts; ++part) {  // and the parts' sums are added in their order

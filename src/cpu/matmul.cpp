@@ -60,8 +60,7 @@ void multiply(const Product<float>& g, const Plan<float>&, char* scratch) {
         const float* a = g.a + (g.transpose_a ? p * g.lda + i : i * g.lda + p);
         Tile<float> t{.a = a, .row_stride = g.transpose_a ? 1 : g.lda, .step_stride = g.transpose_a ? g.lda : 1,
                       .steps = steps, .b = packed, .c = g.c + i * g.ldc + j, .ldc = g.ldc, .columns = 0,
-                      .accumulate = g.accumulate || p > 0, .bias = last && g.bias ? g.bias + j : nullptr,
-                      .activation = last ? g.activation : UnaryOp::identity};
+                      .accumulate = g.accumulate || p > 0, .bias = last && g.bias ? g.bias + j : nullptr};
         if (copy_rows) {  // [steps][height]: the rows of a tile side by side
           for (int64_t r = 0; r < height; r += 8) {
             const int64_t group = min(8, height - r);
@@ -73,7 +72,7 @@ void multiply(const Product<float>& g, const Plan<float>&, char* scratch) {
           t.row_stride = 1;
           t.step_stride = kRowBlock;
         }
-        run_tiles(height, columns, t);
+        run_tiles(height, columns, t, last ? g.activation : UnaryOp::identity);
       }
     }
   }
@@ -118,14 +117,10 @@ void multiply(const Product<double>& g, const Plan<double>& plan, char* scratch)
     else
       g.transpose_b ? eigen_product<kTransposed, kAsIs>(g, plan, scratch) : eigen_product<kAsIs, kAsIs>(g, plan, scratch);
   }
-  if (!g.bias && g.activation == UnaryOp::identity) return;
-  for_unary(g.activation, [&](auto f) {
+  if (g.bias)
     for (int64_t i = 0; i < g.m; ++i)
-      for (int64_t j = 0; j < g.n; ++j) {
-        double& c = g.c[i * g.ldc + j];
-        c = f.forward(c + (g.bias ? g.bias[j] : 0));
-      }
-  });
+      for (int64_t j = 0; j < g.n; ++j) g.c[i * g.ldc + j] += g.bias[j];
+  if (g.activation != UnaryOp::identity) activate(g.m, g.n, g.c, g.ldc, g.activation);
 }
 
 // Each product is cut along its longer side into pieces, enough for every thread.
