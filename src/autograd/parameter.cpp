@@ -14,7 +14,9 @@ void release(Leaf* leaf) noexcept {
 }
 }  // namespace detail
 
-void Parameter::attach(Tensor& t) const { TensorAccess::set_provenance(t, detail::Provenance(leaf_)); }
+void Parameter::attach(Tensor& t) const {
+  if (t.defined()) TensorAccess::set_provenance(t, detail::Provenance(leaf_));  // of no value there is no gradient
+}
 
 void pack(const std::vector<Parameter>& parameters) {
   std::vector<detail::Leaf*> todo;

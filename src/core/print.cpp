@@ -25,8 +25,9 @@ std::string printed(const char* format, int decimals, double v) {
 // The fewest digits that read back as the same number of its type.
 std::string shortest(double v, bool single) {
   char buffer[64];
-  const auto end = single ? std::to_chars(buffer, buffer + sizeof buffer, static_cast<float>(v), std::chars_format::scientific)
-                          : std::to_chars(buffer, buffer + sizeof buffer, v, std::chars_format::scientific);
+  const auto end =
+      single ? std::to_chars(buffer, buffer + sizeof buffer, static_cast<float>(v), std::chars_format::scientific)
+             : std::to_chars(buffer, buffer + sizeof buffer, v, std::chars_format::scientific);
   return {buffer, end.ptr};
 }
 
@@ -73,10 +74,10 @@ class Printer {
       largest = std::max(largest, v);
       smallest = std::min(smallest, v);
     });
-    const double ratio = single_ ? static_cast<double>(static_cast<float>(largest) / static_cast<float>(smallest))
-                                 : largest / smallest;
-    exponent_ = largest > 0 && (largest >= (single_ ? 1e6 : 1e8) || smallest < (single_ ? double{1e-4f} : 1e-4) ||
-                                ratio > 1000);
+    const double ratio =
+        single_ ? static_cast<double>(static_cast<float>(largest) / static_cast<float>(smallest)) : largest / smallest;
+    exponent_ = largest > 0 &&
+                (largest >= (single_ ? 1e6 : 1e8) || smallest < (single_ ? double{1e-4f} : 1e-4) || ratio > 1000);
     if (!exponent_) return;
     visit(0, 0, [&](int64_t i) {
       if (!std::isfinite(number(i))) return;
@@ -167,7 +168,9 @@ class Printer {
       const bool gap = summarise_ && n > 2 * kEdge && i == kEdge;
       if (gap) i = n - kEdge - 1;
       const int64_t at = offset * n + i;
-      const std::string word = gap ? "..." : below == 0 ? aligned(at) : axis(axis_index + 1, at, indent + " ", line_width - 1);
+      const std::string word = gap          ? "..."
+                               : below == 0 ? aligned(at)
+                                            : axis(axis_index + 1, at, indent + " ", line_width - 1);
       if (below > 0) {
         text += indent + word;
         if (i + 1 < n) text.append(static_cast<size_t>(below), '\n');

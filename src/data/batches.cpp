@@ -39,7 +39,7 @@ struct Batches::Loader {
 
   int64_t per_epoch() const {
     const int64_t n = x.size(), b = options.batch_size;
-    return options.drop_last ? n / b : (n + b - 1) / b;
+    return n / b + (!options.drop_last && n % b != 0);
   }
 
   void run() noexcept {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <unordered_set>
 
 #include "mica/autograd/tape.h"
 #include "nn/visitors.h"
@@ -15,6 +16,7 @@ namespace nn {
 namespace {
 thread_local Mode current_mode = Mode::automatic;
 thread_local Call* current_call = nullptr;
+thread_local uint64_t loose_steps = 0;  // training calls of layers outside of a model, which counts its own
 }  // namespace
 
 ModeScope::ModeScope(Mode mode) : previous_(std::exchange(current_mode, mode)) {}
@@ -25,12 +27,16 @@ Call* Call::current() { return current_call; }
 CallScope::CallScope() : active_(current_call), previous_(current_call) {
   if (active_) return;
   own_.training_ = current_mode == Mode::training || (current_mode == Mode::automatic && Tape::current() != nullptr);
+  if (own_.training_) own_.step_ = loose_steps++;
   current_call = active_ = &own_;
 }
 
-CallScope::CallScope(bool training, uint64_t step) : active_(&own_), previous_(std::exchange(current_call, &own_)) {
-  own_.training_ = training;
-  own_.step_ = step;
+CallScope::CallScope(Inference) : active_(&own_), previous_(std::exchange(current_call, &own_)) {}
+
+CallScope::CallScope(Training training) : active_(&own_), previous_(std::exchange(current_call, &own_)) {
+  own_.training_ = true;
+  own_.step_ = training.step;
+  own_.seed_ = training.seed;
 }
 
 CallScope::CallScope(Building building) : active_(&own_), previous_(std::exchange(current_call, &own_)) {
@@ -93,18 +99,22 @@ namespace {
 // A shared parameter keeps the first of its names.
 class Namer final : public PathVisitor {
  public:
-  explicit Namer(uint64_t seed) : seed_(seed) {}
+  explicit Namer(std::optional<uint64_t> seed) : seed_(seed) {}
 
  private:
   void parameter(const char* name, Parameter& p) override {
-    if (std::find(named_.begin(), named_.end(), p.leaf()) != named_.end()) return;
-    named_.push_back(p.leaf());
-    p.set_name(path(name));
+    if (!named_.insert(p.leaf()).second) return;
+    std::string own = path(name);
+    check(names_.insert(own).second, "build", "two parameters are called \"", own, "\": visit() must name each once");
+    if (p.name() != own) p.set_name(std::move(own));
   }
-  void stream(const char* name, RandomStream& s) override { s.set(random_stream(seed_, path(name))); }
+  void stream(const char* name, RandomStream& s) override {
+    if (seed_) s.set(random_stream(*seed_, path(name)));
+  }
 
-  uint64_t seed_;
-  std::vector<mica::detail::Leaf*> named_;
+  std::optional<uint64_t> seed_;
+  std::unordered_set<mica::detail::Leaf*> named_;
+  std::unordered_set<std::string> names_;
 };
 
 class Collector final : public Visitor {
@@ -113,13 +123,15 @@ class Collector final : public Visitor {
 
  private:
   void parameter(const char*, Parameter& p) override {
-    if (std::find(found.begin(), found.end(), p) == found.end()) found.push_back(p);
+    if (seen_.insert(p.leaf()).second) found.push_back(p);
   }
+
+  std::unordered_set<mica::detail::Leaf*> seen_;
 };
 
 }  // namespace
 
-void name_parameters(Layer& layer, uint64_t seed) {
+void name_parameters(Layer& layer, std::optional<uint64_t> seed) {
   Namer namer(seed);
   layer.visit(namer);
 }
@@ -127,10 +139,23 @@ void name_parameters(Layer& layer, uint64_t seed) {
 Shape build(Layer& layer, const Input& input, uint64_t seed) {
   check(layer.defined(), "build", "the layer is empty");
   name_parameters(layer, seed);
-  Tape::Pause pause;
+  std::vector<Parameter> made = parameters(layer);
+  std::erase_if(made, [](const Parameter& p) { return p.defined(); });
   CallScope scope(CallScope::Building{seed});
-  const Tensor y = layer.forward(zeros(input.shape.with_first(1), {input.dtype}), scope.call());
-  check(y.defined() && y.rank() >= 1, "build", "the layer must return a tensor with a batch axis");
+  Tensor y;
+  try {
+    Tape tape;  // sees which parameters are used
+    y = layer.forward(zeros(input.shape.with_first(1), {input.dtype}), scope.call());
+    const std::vector<Parameter> listed = parameters(layer);
+    tape.for_each_leaf([&](const mica::detail::Leaf& leaf) {
+      check(std::any_of(listed.begin(), listed.end(), [&](const Parameter& p) { return p.leaf() == &leaf; }), "build",
+            "a layer uses a parameter of shape ", leaf.value.shape(), " that its visit() does not list");
+    });
+    check(y.defined() && y.rank() >= 1, "build", "the layer must return a tensor with a batch axis");
+  } catch (...) {  // an input that fits may come yet
+    for (const Parameter& p : made) p.value() = Tensor();
+    throw;
+  }
   pack(parameters(layer));
   return y.shape().tail();
 }

@@ -1,14 +1,13 @@
 // Losses.
 #include "mica/nn/losses.h"
 
-#include <string_view>
-
 #include "core/tensor_access.h"
 #include "mica/autograd/tape.h"
 #include "mica/ops/elementwise.h"
 #include "mica/ops/loss.h"
 #include "mica/ops/reduce.h"
 #include "mica/ops/view.h"
+#include "ops/common.h"
 
 namespace MICA_EXPORT mica {
 namespace losses {
@@ -26,7 +25,7 @@ Tensor like(const Tensor& target, const Tensor& prediction) { return target.to(p
 
 // The logits from which `activation` made `prediction` on the current tape, known to the tape as they were; undefined if
 // it was something else.
-Tensor logits_of(const Tensor& prediction, std::string_view activation) {
+Tensor logits_of(const Tensor& prediction, const char* activation) {
   Tape* tape = Tape::current();
   const mica::detail::Record* r = tape ? tape->producer(prediction) : nullptr;
   if (!r || r->op != activation) return {};
@@ -48,7 +47,7 @@ Tensor MeanSquaredError::operator()(const Tensor& prediction, const Tensor& targ
 Tensor BinaryCrossentropy::operator()(const Tensor& prediction, const Tensor& target) const {
   check_same_shape(kName, prediction, target);
   const Tensor t = like(target, prediction);
-  const Tensor logits = from_logits ? prediction : logits_of(prediction, "sigmoid");
+  const Tensor logits = from_logits ? prediction : logits_of(prediction, ops::kSigmoid);
   if (logits.defined()) return mean(softplus(logits) - logits * t);
   const Tensor p = clamp(prediction, 1e-7, 1 - 1e-7);
   return -mean(t * log(p) + (1 - t) * log(1 - p));
@@ -58,7 +57,7 @@ Tensor CategoricalCrossentropy::operator()(const Tensor& prediction, const Tenso
   check_same_shape(kName, prediction, target);
   check(prediction.rank() >= 1, kName, "predictions must have a class axis, shape ", prediction.shape());
   const Tensor t = like(target, prediction);
-  const Tensor logits = from_logits ? prediction : logits_of(prediction, "softmax");
+  const Tensor logits = from_logits ? prediction : logits_of(prediction, ops::kSoftmax);
   if (logits.defined()) return mean(cross_entropy(logits, t));
   return -mean(sum(t * log(maximum(prediction, 1.17549435e-38)), -1));
 }
@@ -66,7 +65,7 @@ Tensor CategoricalCrossentropy::operator()(const Tensor& prediction, const Tenso
 Tensor SparseCategoricalCrossentropy::operator()(const Tensor& prediction, const Tensor& target) const {
   check(prediction.defined() && target.defined(), kName, "prediction and target must be defined");
   check(prediction.rank() >= 1, kName, "predictions must have a class axis, shape ", prediction.shape());
-  const Tensor logits = from_logits ? prediction : logits_of(prediction, "softmax");
+  const Tensor logits = from_logits ? prediction : logits_of(prediction, ops::kSoftmax);
   // Of probabilities, their logarithms are logits: they sum to 1 already.
   return mean(sparse_cross_entropy(logits.defined() ? logits : log(maximum(prediction, 1.17549435e-38)), target));
 }

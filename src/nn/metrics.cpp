@@ -32,12 +32,14 @@ detail::Total over_elements(const char* name, const Tensor& prediction, const Te
 detail::Total Accuracy::of(const Tensor& prediction, const Tensor& target) {
   Tape::Pause pause;
   check(prediction.defined() && target.defined(), kName, "prediction and target must be defined");
-  const bool one_hot = prediction.shape() == target.shape() && prediction.rank() >= 1 && prediction.dim(-1) > 1 &&
-                       prediction.rank() >= 2;
-  if (prediction.shape() == target.shape() && !one_hot)
-    return over_elements(kName, prediction, target, [](double p, double t) { return (p > 0.5) == (t > 0.5) ? 1.0 : 0.0; });
-  const bool labels = prediction.rank() == target.rank() + 1 && prediction.shape().elements() ==
-                                                                    target.elements() * prediction.dim(-1);
+  const bool classes = prediction.rank() >= 1 && prediction.dim(-1) > 1;
+  const bool same = prediction.shape() == target.shape();
+  bool labels = prediction.rank() == target.rank() + 1;  // of one shape but for the last axis
+  for (int i = 0; labels && i < target.rank(); ++i) labels = prediction.dim(i) == target.dim(i);
+  const bool one_hot = same && classes && prediction.rank() >= 2;
+  if ((same && !one_hot) || (labels && prediction.dim(-1) == 1))
+    return over_elements(kName, prediction.reshape(target.shape()), target,
+                         [](double p, double t) { return (p > 0.5) == (t > 0.5) ? 1.0 : 0.0; });
   check(one_hot || labels, kName, "targets must be one-hot or labels of the predictions: prediction ", prediction.shape(),
         ", target ", target.shape());
   const Tensor p = on_cpu(prediction, prediction.dtype());

@@ -1,6 +1,7 @@
 // Models: compile, fit, evaluate, predict. Saving is in saved_model.cpp, the table in summary.cpp.
 #include "mica/nn/model.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -39,11 +40,19 @@ const Input& Model::input() const {
 void Model::compile(CompileOptions options) {
   check(options.optimizer.defined(), "compile", "an optimizer is needed: .optimizer = optim::Adam()");
   check(options.loss.defined(), "compile", "a loss is needed: .loss = losses::mean_squared_error");
+  const std::vector<Parameter>& others = options.optimizer.parameters();
+  check(others.empty() || others == parameters(), "compile",
+        "the optimizer updates other parameters already: give each model one of its own (fresh() copies the settings)");
+  std::vector<std::string> names;
+  for (const metrics::Metric& m : options.metrics) {
+    check(m.name() != "loss" && std::find(names.begin(), names.end(), m.name()) == names.end(), "compile", "the name \"",
+          m.name(), "\" is taken: metrics must have different names");
+    names.push_back(m.name());
+  }
   state_->optimizer = options.optimizer;
   state_->loss = options.loss;
   state_->metrics = options.metrics;
-  state_->metric_names.clear();
-  for (const metrics::Metric& m : state_->metrics) state_->metric_names.push_back(m.name());
+  state_->metric_names = std::move(names);
   if (state_->built) state_->optimizer.attach(parameters());
 }
 
@@ -54,12 +63,29 @@ Tensor Model::operator()(const Tensor& x) const {
     CallScope scope;
     training = scope.call().training();
   }
-  CallScope scope(training, training ? state_->step.fetch_add(1, std::memory_order_relaxed) : 0);
+  if (!training) {
+    CallScope scope(CallScope::Inference{});
+    return forward(x, scope.call());
+  }
+  CallScope scope(CallScope::Training{state_->step.fetch_add(1, std::memory_order_relaxed), 0});
   return forward(x, scope.call());
 }
 
 Tensor Model::forward(const Tensor& x, Call& call) const { return state_->layer.forward(x, call); }
-void Model::visit(Visitor& v) { state_->layer.visit(v); }
+
+void Model::visit(Visitor& v) {
+  if (v.clones()) {
+    const auto own = std::make_shared<State>();
+    own->layer = state_->layer.copy();
+    own->input = state_->input;
+    own->built = state_->built;
+    own->step = state_->step.load(std::memory_order_relaxed);
+    own->epochs = state_->epochs;
+    state_ = own;
+  }
+  state_->layer.visit(v);
+}
+
 std::vector<Parameter> Model::parameters() const { return nn::parameters(state_->layer); }
 
 Parameter Model::parameter(const std::string& name) const {
@@ -127,8 +153,8 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
   check(x.defined() && y.defined() && x.size() == y.size(), "fit", "inputs and targets must be equal in number: ",
         x.size(), " and ", y.size());
   check(x.size() > 0, "fit", "there are no examples");
-  if (!s.built) build({x.example(), x.dtype()});
-  check_examples("fit", *s.input, x);
+  const Input input = s.input ? *s.input : Input{x.example(), x.dtype()};
+  check_examples("fit", input, x);
 
   data::Column train_x = x, train_y = y;
   data::Dataset validation = options.validation_data;
@@ -139,15 +165,27 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
     train_y = y.slice(0, kept);
     validation = {x.slice(kept, x.size()), y.slice(kept, y.size())};
   }
-  if (validation.images.defined()) check_examples("fit", *s.input, validation.images);
+  if (validation.images.defined()) {
+    check_examples("fit", input, validation.images);
+    check(validation.labels.defined() && validation.labels.size() == validation.size(), "fit",
+          "inputs and targets to validate with must be equal in number: ", validation.size(), " and ",
+          validation.labels.size());
+  }
+  if (!s.built) build(input);
+  const std::vector<Parameter> all = parameters();
+  check(std::any_of(all.begin(), all.end(), [](const Parameter& p) { return p.trainable(); }), "fit",
+        "there is nothing to train: the model has no parameters, or all of them are frozen");
+  s.optimizer.zero_grad();  // whatever was recorded before takes no part
 
   History history;
   for (const auto& c : options.callbacks) c->on_train_begin(options.epochs);
   data::Batches batches(train_x, train_y, {.batch_size = options.batch_size, .shuffle = options.shuffle,
-                                           .seed = options.seed, .epochs = options.epochs});
+                                           .seed = options.seed, .epoch = s.epochs, .epochs = options.epochs});
   Logs logs;
   Progress at{.epochs = options.epochs, .batches = batches.per_epoch(), .total = train_x.size(), .logs = logs};
-  for (; at.epoch < options.epochs && !history.stopped; ++at.epoch) {
+  for (; at.epoch < options.epochs; ++at.epoch) {
+    history.stopped = options.stop.stop_requested();  // a callback may have asked at the end of the last epoch
+    if (history.stopped) break;
     const auto start = std::chrono::steady_clock::now();
     logs = {};
     at.batch = at.examples = 0;
@@ -160,7 +198,7 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
       batches.next(batch);
       {
         Tape tape;
-        CallScope scope(true, s.step.fetch_add(1, std::memory_order_relaxed));
+        CallScope scope(CallScope::Training{s.step.fetch_add(1, std::memory_order_relaxed), options.seed});
         const Tensor prediction = s.layer.forward(batch.x, scope.call());
         const Tensor loss = s.loss(prediction, batch.y);
         tape.backward(loss);
@@ -173,11 +211,13 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
       at.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       meter.write(logs);
       for (const auto& c : options.callbacks) c->on_batch_end(at);
-      history.stopped = options.stop.stop_requested();
+      history.stopped = options.stop.stop_requested() && at.batch < at.batches;
     }
-    if (at.batch < at.batches) break;
+    if (history.stopped) break;
     if (validation.images.defined())
-      for (const auto& [name, value] : evaluate(validation.images, validation.labels)) logs.set("val_" + name, value);
+      for (const auto& [name, value] : evaluate(validation.images, validation.labels, {.batch_size = options.batch_size}))
+        logs.set("val_" + name, value);
+    ++s.epochs;
     history.epochs_.push_back(logs);
     for (const auto& c : options.callbacks) c->on_epoch_end(at);
   }
@@ -199,7 +239,7 @@ Logs Model::evaluate(const data::Column& x, const data::Column& y, EvaluateOptio
   Meter meter(metrics, s.metric_names);
   for (int64_t begin = 0; begin < x.size(); begin += options.batch_size) {
     const int64_t end = std::min(begin + options.batch_size, x.size());
-    CallScope scope(false, 0);
+    CallScope scope(CallScope::Inference{});
     const Tensor prediction = s.layer.forward(x.rows(begin, end), scope.call()), target = y.rows(begin, end);
     meter.update(s.loss(prediction, target), prediction, target);
   }
@@ -218,9 +258,10 @@ Tensor Model::predict(const data::Column& x, PredictOptions options) const {
   Tensor result;
   for (int64_t begin = 0; begin == 0 || begin < x.size(); begin += options.batch_size) {
     const int64_t end = std::min(begin + options.batch_size, x.size());
-    CallScope scope(false, 0);
+    CallScope scope(CallScope::Inference{});
     Tensor y = s.layer.forward(x.rows(begin, end), scope.call());
-    if (end == x.size() && begin == 0) return y.detach();
+    if (end == x.size() && begin == 0)  // a model that only reshapes returns what it was given
+      return y.shares_storage_with(x.values()) ? y.clone() : y.detach();
     check(y.rank() >= 1 && y.dim(0) == end - begin, "predict", "the model must keep the batch axis: got ", y.shape());
     if (!result.defined()) result = empty(y.shape().tail().with_first(x.size()), {y.dtype(), y.device()});
     result.slice(begin, end).copy_from(y);

@@ -19,6 +19,7 @@ struct Model::State {
   std::vector<metrics::Metric> metrics;
   std::vector<std::string> metric_names;
   std::atomic<uint64_t> step{0};  // training calls so far: keys dropout
+  int64_t epochs = 0;             // that fit has trained: keys the order of the examples
 };
 
 }  // namespace mica::nn

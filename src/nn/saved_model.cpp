@@ -1,5 +1,8 @@
 // Saved models: one .safetensors file, the graph as JSON under "mica.graph" in its metadata; and clones.
 #include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
 #include <mutex>
 #include <nlohmann/json.hpp>
 
@@ -19,14 +22,17 @@ namespace nn {
 
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::ordered_json;  // written in order
+using Parsed = nlohmann::json;        // read with keys that are found fast, however many a file claims
 
 constexpr const char* kGraphKey = "mica.graph";
 constexpr int kFormatVersion = 1;
-constexpr int kMaxDepth = 64;  // of models in models
+constexpr int kMaxDepth = 64;            // of models in models
+constexpr size_t kMaxGraph = 16 << 20;  // bytes of JSON: 80,000 layers
 
 struct Type {
   std::string name;
+  const std::type_info* type;
   Layer (*make)();
 };
 
@@ -34,12 +40,13 @@ std::mutex types_mutex;
 
 template <class T>
 Type built_in() {
-  return {T::kType, +[]() -> Layer { return T{}; }};
+  return {T::kType, &typeid(T), +[]() -> Layer { return T{}; }};
 }
 
 std::vector<Type>& types() {
-  static std::vector<Type> all{built_in<Dense>(),   built_in<Conv2D>(),  built_in<MaxPool2D>(), built_in<AveragePool2D>(),
-                               built_in<Dropout>(), built_in<Flatten>(), built_in<Rescaling>(), built_in<Activation>()};
+  static std::vector<Type> all{built_in<Dense>(),     built_in<Conv2D>(),  built_in<MaxPool2D>(), built_in<AveragePool2D>(),
+                               built_in<Dropout>(),   built_in<Flatten>(), built_in<Rescaling>(), built_in<Activation>(),
+                               built_in<Chain>()};
   return all;
 }
 
@@ -50,17 +57,31 @@ Layer (*find_type(const std::string& name))() {
   return nullptr;
 }
 
+// The name under which a layer's type is registered: its kType may be inherited from another. Empty: it is not.
+std::string registered_name(const Layer& layer) {
+  const std::lock_guard lock(types_mutex);
+  for (const Type& type : types())
+    if (*type.type == layer.type_info()) return type.name;
+  return {};
+}
+
 Json to_json(const Shape& shape) {
   Json sizes = Json::array();
   for (const int64_t size : shape) sizes.push_back(size);
   return sizes;
 }
 
-Json layer_to_json(Layer& layer, const std::string& name);
+// The layers that are written already, by their paths: one that stands in several places is written once.
+using Seen = std::vector<std::pair<Layer, std::string>>;
+
+Json layer_to_json(Layer layer, const std::string& name, const std::string& folder, Seen& seen);
+
+std::string joined(const std::string& folder, const std::string& name) { return folder.empty() ? name : folder + "." + name; }
 
 // Writes a layer's configuration; children become objects of their own.
 class ConfigWriter final : public Visitor {
  public:
+  ConfigWriter(std::string folder, Seen& seen) : folder_(std::move(folder)), seen_(seen) {}
   Json result = Json::object();
 
  private:
@@ -70,7 +91,10 @@ class ConfigWriter final : public Visitor {
     return (*here)[name];
   }
   void config(const char* name, int64_t& v) override { at(name) = v; }
-  void config(const char* name, double& v) override { at(name) = v; }
+  void config(const char* name, double& v) override {
+    check(std::isfinite(v), "save", name, " is ", v, ", which JSON cannot hold");
+    at(name) = v;
+  }
   void config(const char* name, bool& v) override { at(name) = v; }
   void config(const char* name, std::string& v) override { at(name) = v; }
   void config(const char* name, Shape& v) override { at(name) = to_json(v); }
@@ -78,36 +102,42 @@ class ConfigWriter final : public Visitor {
   void config(const char* name, Padding& v) override { at(name) = v == Padding::same ? "same" : "valid"; }
   void config(const char* name, Activation& v) override { at(name) = v.name(); }
   void config(const char* name, Initializer& v) override { at(name) = v.name(); }
-  void layer(const char* name, Layer& v) override { at(name) = layer_to_json(v, name); }
+  void layer(const char* name, Layer& v) override {
+    std::string folder = folder_;
+    for (const std::string& step : path_) folder = joined(folder, step);
+    at(name) = layer_to_json(v, name, folder, seen_);
+  }
   void enter(const char* name) override { path_.push_back(name); }
   void leave() override { path_.pop_back(); }
 
+  std::string folder_;
+  Seen& seen_;
   std::vector<std::string> path_;
 };
 
-// The layers of a chain in order; one that stands there again is named by its first place.
-Json chain_to_json(const Chain& chain) {
+Json chain_to_json(const Chain& chain, const std::string& path, Seen& seen) {
   Json nodes = Json::array();
-  for (size_t i = 0; i < chain.layers().size(); ++i) {
-    Layer layer = chain.layers()[i];
-    const auto first = std::find(chain.layers().begin(), chain.layers().end(), layer) - chain.layers().begin();
-    if (static_cast<size_t>(first) < i)
-      nodes.push_back({{"name", chain.names()[i]}, {"shares", chain.names()[static_cast<size_t>(first)]}});
-    else
-      nodes.push_back(layer_to_json(layer, chain.names()[i]));
-  }
+  for (size_t i = 0; i < chain.layers().size(); ++i)
+    nodes.push_back(layer_to_json(chain.layers()[i], chain.names()[i], path, seen));
   return nodes;
 }
 
-Json layer_to_json(Layer& layer, const std::string& name) {
-  Json node{{"name", name}, {"type", layer.type()}};
+Json layer_to_json(Layer layer, const std::string& name, const std::string& folder, Seen& seen) {
+  check(layer.defined(), "save", "layer \"", name, "\" is empty");
+  if (Sequential* model = layer.as<Sequential>()) layer = model->layer();  // saved as the chain that it is
+  for (const auto& [written, path] : seen)
+    if (written == layer) return {{"name", name}, {"shares", path}};
+  const std::string path = joined(folder, name);
+  seen.emplace_back(layer, path);
+  const std::string type = registered_name(layer);
+  check(!type.empty(), "save", "layer \"", name, "\": its type ", layer.type(), " is not registered; register_layer<",
+        layer.type(), ">(...) makes it known");
+  Json node{{"name", name}, {"type", type}};
   if (const Chain* chain = layer.as<Chain>()) {
-    node["layers"] = chain_to_json(*chain);
+    node["layers"] = chain_to_json(*chain, path, seen);
     return node;
   }
-  check(find_type(layer.type()) != nullptr, "save", "layer \"", name, "\": its type ", layer.type(),
-        " is not registered; register_layer<", layer.type(), ">(...) makes it known");
-  ConfigWriter writer;
+  ConfigWriter writer(path, seen);
   try {
     layer.visit(writer);
   } catch (Error& e) {
@@ -125,7 +155,7 @@ template <class... Parts>
 
 // What a JSON value must be to stand for a T.
 template <class T>
-bool holds(const Json& value) {
+bool holds(const Parsed& value) {
   if constexpr (std::is_same_v<T, bool>)
     return value.is_boolean();
   else if constexpr (std::is_same_v<T, int64_t>)
@@ -136,44 +166,53 @@ bool holds(const Json& value) {
     return value.is_string();
 }
 
+// object[key], or null.
+const Parsed& member(const Parsed& object, const char* key) {
+  static const Parsed kNull;
+  const auto found = object.find(key);
+  return found == object.end() ? kNull : *found;
+}
+
 class Reader {
  public:
   Reader(const std::string& path) : path_(path) {}
 
   template <class T>
-  T get(const Json& object, const char* key, const std::string& where) const {
+  T get(const Parsed& object, const char* key, const std::string& where) const {
     const auto found = object.find(key);
     if (found == object.end()) malformed(path_, where, " has no \"", key, "\"");
     if (!holds<T>(*found)) malformed(path_, where, ": \"", key, "\" is of the wrong kind");
     return found->get<T>();
   }
 
-  Shape shape(const Json& sizes, const std::string& where) const {
+  Shape shape(const Parsed& sizes, const std::string& where) const {
     if (!sizes.is_array() || sizes.size() > Shape::kMaxRank - 1) malformed(path_, where, " is no shape");
     std::vector<int64_t> values;
-    for (const Json& size : sizes) {
+    for (const Parsed& size : sizes) {
       if (!size.is_number_integer()) malformed(path_, where, " is no shape");
       values.push_back(size.get<int64_t>());
     }
     return Shape(values);
   }
 
-  Layer layer(const Json& node, int depth) const;
-  Chain chain(const Json& nodes, int depth) const;
+  /// The layer of a node in the layer at path `folder`.
+  Layer layer(const Parsed& node, const std::string& folder, int depth);
+  Chain chain(const Parsed& nodes, const std::string& path, int depth);
   const std::string& path() const { return path_; }
 
  private:
   std::string path_;
+  std::map<std::string, Layer> made_;  // by their paths in the model
 };
 
 // Sets a layer's configuration from JSON; what is not there keeps its default.
 class ConfigReader final : public Visitor {
  public:
-  ConfigReader(const Reader& reader, const Json& config, std::string where, int depth)
-      : reader_(reader), here_{&config}, where_(std::move(where)), depth_(depth) {}
+  ConfigReader(Reader& reader, const Parsed& config, std::string where, const std::string& path, int depth)
+      : reader_(reader), here_{&config}, where_(std::move(where)), paths_{path}, depth_(depth) {}
 
  private:
-  const Json* find(const char* name) const {
+  const Parsed* find(const char* name) const {
     const auto found = here_.back()->find(name);
     return found == here_.back()->end() ? nullptr : &*found;
   }
@@ -187,10 +226,10 @@ class ConfigReader final : public Visitor {
   void config(const char* name, bool& v) override { read(name, v); }
   void config(const char* name, std::string& v) override { read(name, v); }
   void config(const char* name, Shape& v) override {
-    if (const Json* value = find(name)) v = reader_.shape(*value, at(name));
+    if (const Parsed* value = find(name)) v = reader_.shape(*value, at(name));
   }
   void config(const char* name, Size2& v) override {
-    const Json* value = find(name);
+    const Parsed* value = find(name);
     if (!value) return;
     const Shape sizes = reader_.shape(*value, at(name));
     if (sizes.rank() != 2) malformed(reader_.path(), at(name), " must hold two sizes");
@@ -209,38 +248,48 @@ class ConfigReader final : public Visitor {
     if (std::string text; find(name)) read(name, text), v = Initializer::named(text);
   }
   void layer(const char* name, Layer& v) override {
-    if (const Json* value = find(name)) v = reader_.layer(*value, depth_ + 1);
+    if (const Parsed* value = find(name)) v = reader_.layer(*value, paths_.back(), depth_ + 1);
   }
   void enter(const char* name) override {
-    static const Json kNothing = Json::object();
-    const Json* value = find(name);
+    static const Parsed kNothing = Parsed::object();
+    const Parsed* value = find(name);
     if (value && !value->is_object()) malformed(reader_.path(), at(name), " must be an object");
     here_.push_back(value ? value : &kNothing);
+    paths_.push_back(joined(paths_.back(), name));
   }
-  void leave() override { here_.pop_back(); }
+  void leave() override {
+    here_.pop_back();
+    paths_.pop_back();
+  }
 
-  const Reader& reader_;
-  std::vector<const Json*> here_;
+  Reader& reader_;
+  std::vector<const Parsed*> here_;
   std::string where_;
+  std::vector<std::string> paths_;
   int depth_;
 };
 
-Layer Reader::layer(const Json& node, int depth) const {
+Layer Reader::layer(const Parsed& node, const std::string& folder, int depth) {
   if (!node.is_object() || depth > kMaxDepth) malformed(path_, "the graph's nodes must be objects, nested less than ", kMaxDepth);
   const auto name = get<std::string>(node, "name", "a node");
-  const std::string where = "node \"" + name + "\"";
+  const std::string where = "node \"" + name + "\"", path = joined(folder, name);
+  if (node.contains("shares")) {
+    const auto shared = get<std::string>(node, "shares", where);
+    const auto found = made_.find(shared);
+    if (found == made_.end()) malformed(path_, where, " shares \"", shared, "\", which is not before it");
+    return found->second;
+  }
   const auto type = get<std::string>(node, "type", where);
   if (type == Chain::kType) {
-    const auto layers = node.find("layers");
-    if (layers == node.end()) malformed(path_, where, " has no \"layers\"");
-    return chain(*layers, depth + 1);
+    if (!node.contains("layers")) malformed(path_, where, " has no \"layers\"");
+    return made_[path] = chain(member(node, "layers"), path, depth + 1);
   }
   const auto make = find_type(type);
   if (!make) malformed(path_, where, ": its type \"", type, "\" is not registered; register_layer makes it known");
   const auto config = node.find("config");
   if (config == node.end() || !config->is_object()) malformed(path_, where, " has no \"config\"");
   Layer layer = make();
-  ConfigReader reader(*this, *config, where, depth);
+  ConfigReader reader(*this, *config, where, path, depth);
   try {
     layer.visit(reader);
   } catch (const FileError&) {
@@ -248,24 +297,15 @@ Layer Reader::layer(const Json& node, int depth) const {
   } catch (const Error& e) {
     malformed(path_, where, ": ", e.what());
   }
-  return layer;
+  return made_[path] = layer;
 }
 
-Chain Reader::chain(const Json& nodes, int depth) const {
+Chain Reader::chain(const Parsed& nodes, const std::string& path, int depth) {
   if (!nodes.is_array()) malformed(path_, "the graph's layers must be a list");
   Chain chain;
-  for (const Json& node : nodes) {
-    if (!node.is_object()) malformed(path_, "the graph's nodes must be objects");
+  for (const Parsed& node : nodes) {
+    chain.add(layer(node, path, depth));
     const auto name = get<std::string>(node, "name", "a node");
-    if (node.contains("shares")) {
-      const auto shared = get<std::string>(node, "shares", "node \"" + name + "\"");
-      const auto& names = chain.names();
-      const auto found = std::find(names.begin(), names.end(), shared);
-      if (found == names.end()) malformed(path_, "node \"", name, "\" shares \"", shared, "\", which is not before it");
-      chain.add(chain.layers()[static_cast<size_t>(found - names.begin())]);
-    } else {
-      chain.add(layer(node, depth));
-    }
     if (chain.names().back() != name)
       malformed(path_, "node \"", name, "\" stands where \"", chain.names().back(), "\" should");
   }
@@ -298,6 +338,9 @@ void for_tensors(Layer& layer, F f) {
 
 // Gives copied layers parameters of their own; what was shared stays shared among the copies.
 class Cloner final : public Visitor {
+ public:
+  bool clones() const override { return true; }
+
  private:
   void parameter(const char*, Parameter& p) override {
     for (const auto& [from, to] : parameters_)
@@ -342,45 +385,54 @@ DType dtype_named(const std::string& path, const std::string& name) {
   malformed(path, "the input's dtype \"", name, "\" is unknown");
 }
 
-void set_tensors(Layer& layer, const io::SafetensorsFile& file) {
+// Gives the layer's tensors the values in the file, in place, or (rebind) whatever they were; where one does not fit,
+// nothing is changed.
+void set_tensors(Layer& layer, const io::SafetensorsFile& file, bool rebind) {
+  std::map<std::string_view, const Tensor*> stored;
+  for (const auto& [name, tensor] : file.tensors) stored.emplace(name, &tensor);
   size_t used = 0;
   for_tensors(layer, [&](const std::string& name, Tensor& value) {
-    const Tensor& stored = file.at(name);
-    if (value.defined()) {
-      check<FileError>(stored.shape() == value.shape() && stored.dtype() == value.dtype(), "load", file.path, ": tensor \"",
-                       name, "\" is ", stored.shape(), " ", stored.dtype(), ", but the model has ", value.shape(), " ",
-                       value.dtype());
-      value.copy_from(stored);
-    } else {
-      value = stored;
-    }
+    const auto found = stored.find(name);
+    if (found == stored.end()) malformed(file.path, "there is no tensor \"", name, "\"");
+    const Tensor& t = *found->second;
+    if (!rebind && (t.shape() != value.shape() || t.dtype() != value.dtype()))
+      malformed(file.path, "tensor \"", name, "\" is ", t.shape(), " ", t.dtype(), ", but the model has ", value.shape(),
+                " ", value.dtype());
     ++used;
   });
-  check<FileError>(used == file.tensors.size(), "load", file.path, ": the model has ", static_cast<uint64_t>(used),
-                   " tensors, the file ", static_cast<uint64_t>(file.tensors.size()));
+  if (used != stored.size())
+    malformed(file.path, "the model has ", static_cast<uint64_t>(used), " tensors, the file ",
+              static_cast<uint64_t>(stored.size()));
+  for_tensors(layer, [&](const std::string& name, Tensor& value) {
+    if (rebind)
+      value = *stored.at(name);
+    else
+      value.copy_from(*stored.at(name));
+  });
 }
 
 }  // namespace
 
-void register_layer(const std::string& name, Layer (*make)()) {
-  check(name != Chain::kType, "register_layer", "\"", name, "\" is one of Mica's own layers");
+void register_layer(const std::string& name, const std::type_info& type, Layer (*make)()) {
   const std::lock_guard lock(types_mutex);
-  for (Type& type : types())
-    if (type.name == name) {
-      type.make = make;
-      return;
-    }
-  types().push_back({name, make});
+  for (const Type& known : types()) {
+    if (known.name == name && *known.type == type) return;
+    check(known.name != name, "register_layer", "the name \"", name, "\" is that of another type");
+    check(*known.type != type, "register_layer", "the type has the name \"", known.name, "\" already");
+  }
+  types().push_back({name, &type, make});
 }
 
 void Model::save(const std::string& path) const {
   const State& s = *state_;
   check(s.built, "save", "the model is not built: give it an Input, or fit it");
   Layer layer = s.layer;
-  name_parameters(layer, mica::seed());
+  name_parameters(layer);
   Json graph{{"format", kFormatVersion},
              {"inputs", {{{"name", "input"}, {"shape", to_json(s.input->shape)}, {"dtype", to_string(s.input->dtype)}}}}};
-  Json nodes = layer.as<Chain>() ? chain_to_json(*layer.as<Chain>()) : Json::array({layer_to_json(layer, "model")});
+  Seen seen;
+  Json nodes = layer.as<Chain>() ? chain_to_json(*layer.as<Chain>(), "", seen)
+                                 : Json::array({layer_to_json(layer, "model", "", seen)});
   std::string from = "input";
   for (Json& node : nodes) {
     node["inputs"] = Json::array({from});
@@ -388,6 +440,9 @@ void Model::save(const std::string& path) const {
   }
   graph["nodes"] = std::move(nodes);
   graph["outputs"] = Json::array({from});
+  graph["frozen"] = Json::array();
+  for (const Parameter& p : parameters())
+    if (!p.trainable()) graph["frozen"].push_back(p.name());
   graph["root"] = layer.as<Chain>() ? "chain" : "layer";
 
   io::NamedTensors tensors;
@@ -399,39 +454,57 @@ Model Model::load(const std::string& path) {
   const io::SafetensorsFile file = io::load_safetensors(path);
   const std::string* text = file.find_metadata(kGraphKey);
   if (!text) malformed(path, "the file holds tensors but no Mica model (no \"", kGraphKey, "\" in its metadata)");
-  const Json graph = Json::parse(*text, nullptr, false);
+  if (text->size() > kMaxGraph) malformed(path, "the model's graph is larger than ", static_cast<uint64_t>(kMaxGraph), " bytes");
+  const Parsed graph = Parsed::parse(*text, nullptr, false);
   if (!graph.is_object()) malformed(path, "the model's graph is no JSON object");
-  const Reader reader(path);
+  Reader reader(path);
   const auto format = reader.get<int64_t>(graph, "format", "the graph");
   if (format != kFormatVersion)
     malformed(path, "the graph's format is ", format, "; this version of Mica reads format ", kFormatVersion);
-  const Json inputs = graph.value("inputs", Json()), nodes = graph.value("nodes", Json());
+  const Parsed &inputs = member(graph, "inputs"), &nodes = member(graph, "nodes");
   if (!inputs.is_array() || inputs.size() != 1 || !inputs[0].is_object()) malformed(path, "the graph must have one input");
-  const Input input{reader.shape(inputs[0].value("shape", Json()), "the input's shape"),
+  const Input input{reader.shape(member(inputs[0], "shape"), "the input's shape"),
                     dtype_named(path, reader.get<std::string>(inputs[0], "dtype", "the input"))};
   for (const int64_t size : input.shape)
     if (size < 0) malformed(path, "the input's shape has a negative size");
 
   Layer layer;
   if (reader.get<std::string>(graph, "root", "the graph") == "chain") {
-    layer = reader.chain(nodes, 0);
+    layer = reader.chain(nodes, "", 0);
   } else {
     if (!nodes.is_array() || nodes.size() != 1) malformed(path, "the graph must have one node");
-    layer = reader.layer(nodes[0], 0);
+    layer = reader.layer(nodes[0], "", 0);
   }
+  std::string from = "input";
+  for (const Parsed& node : nodes) {
+    const auto name = node["name"].get<std::string>();
+    if (member(node, "inputs") != Parsed::array({from}))
+      malformed(path, "node \"", name, "\" must take its input from \"", from, "\", the one before it");
+    from = name;
+  }
+  if (member(graph, "outputs") != Parsed::array({from})) malformed(path, "the graph's output must be \"", from, "\"");
   Model model{Layer(layer)};
   try {
     name_parameters(layer, mica::seed());
-    set_tensors(layer, file);
+    set_tensors(layer, file, true);
     // A call on no examples: it costs no memory whatever the file claims, and shows that all the shapes fit.
     Tape::Pause pause;
-    CallScope scope(false, 0);
+    CallScope scope(CallScope::Inference{});
     layer.forward(empty(input.shape.with_first(0), {input.dtype}), scope.call());
   } catch (const FileError&) {
     throw;
   } catch (const Error& e) {
     malformed(path, "the graph does not fit its tensors: ", e.what());
   }
+  const Parsed& frozen = member(graph, "frozen");
+  if (!frozen.is_array()) malformed(path, "the graph's list of frozen parameters is missing");
+  std::set<std::string> names;
+  for (const Parsed& name : frozen) {
+    if (!name.is_string()) malformed(path, "the graph's frozen parameters must be names");
+    names.insert(name.get<std::string>());
+  }
+  for (const Parameter& p : model.parameters())
+    if (names.contains(p.name())) p.set_trainable(false);
   pack(model.parameters());
   model.state_->input = input;
   model.state_->built = true;
@@ -440,8 +513,8 @@ Model Model::load(const std::string& path) {
 
 void Model::load_weights(const std::string& path) {
   check(built(), "load_weights", "the model is not built: give it an Input, or build it");
-  name_parameters(state_->layer, mica::seed());
-  set_tensors(state_->layer, io::load_safetensors(path));
+  name_parameters(state_->layer);
+  set_tensors(state_->layer, io::load_safetensors(path), false);
 }
 
 Model Model::clone() const {

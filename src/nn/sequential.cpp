@@ -10,14 +10,16 @@ namespace nn {
 
 namespace {
 
-// "MaxPool2D" is named max_pool2d, a type "app::Residual" residual.
+// "MaxPool2D" is named max_pool2d, "LSTM" lstm, a type "app::Residual" residual.
 std::string snake_case(const std::string& type) {
   const size_t colon = type.rfind(':');
   std::string name;
+  char last = 0;
   for (const char c : colon == std::string::npos ? type : type.substr(colon + 1)) {
     const bool upper = c >= 'A' && c <= 'Z';
-    if (upper && !name.empty() && name.back() >= 'a' && name.back() <= 'z') name += '_';
+    if (upper && last >= 'a' && last <= 'z') name += '_';
     name += upper ? static_cast<char>(c - 'A' + 'a') : c;
+    last = c;
   }
   return name;
 }
@@ -26,8 +28,10 @@ std::string snake_case(const std::string& type) {
 
 void Chain::add(Layer layer) {
   const std::string base = snake_case(layer.type());
-  std::string name = base;
-  for (int i = 1; std::find(names_.begin(), names_.end(), name) != names_.end(); ++i) name = base + "_" + std::to_string(i);
+  const auto before = std::count_if(types_.begin(), types_.end(), [&](const std::string& other) { return other == base; });
+  std::string name = before == 0 ? base : base + "_" + std::to_string(before);
+  while (std::find(names_.begin(), names_.end(), name) != names_.end()) name += "_";  // a type may be called so
+  types_.push_back(base);
   layers_.push_back(std::move(layer));
   names_.push_back(std::move(name));
 }

@@ -46,7 +46,7 @@ std::string Model::summary() const {
   check(s.built, "summary", "the model is not built: give it an Input, or fit it");
   std::vector<Row> rows{{"input (" + std::string(to_string(s.input->dtype)) + ")", batch_shape(s.input->shape), ""}};
   Tape::Pause pause;
-  CallScope scope(false, 0);
+  CallScope scope(CallScope::Inference{});
   Tensor x = zeros(s.input->shape.with_first(1), {s.input->dtype, parameters().empty() ? Device::cpu() : parameters()[0].value().device()});
   const auto row = [&](const std::string& name, Layer layer) {
     x = layer.forward(x, scope.call());
@@ -67,8 +67,10 @@ std::string Model::summary() const {
   }
   std::string text;
   const auto line = [&](const Row& r) {
-    text += " " + r.name + std::string(name_width - r.name.size() + 3, ' ') + r.shape +
-            std::string(shape_width - r.shape.size() + 3 + parameter_width - r.parameters.size(), ' ') + r.parameters + "\n";
+    text += " " + r.name + std::string(name_width - r.name.size() + 3, ' ') + r.shape;
+    if (!r.parameters.empty())
+      text += std::string(shape_width - r.shape.size() + 3 + parameter_width - r.parameters.size(), ' ') + r.parameters;
+    text += "\n";
   };
   const auto rule = [&] {
     for (size_t i = 0; i < name_width + shape_width + parameter_width + 8; ++i) text += "─";

@@ -1,6 +1,7 @@
 // Visitors that know where in the model they are.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@ class PathVisitor : public Visitor {
   std::vector<size_t> lengths_;
 };
 
-/// Names the parameters by their paths, and keys the random streams by theirs.
-void name_parameters(Layer& layer, uint64_t seed);
+/// Names the parameters by their paths, and with a seed keys the random streams by theirs.
+void name_parameters(Layer& layer, std::optional<uint64_t> seed = {});
 
 }  // namespace mica::nn

@@ -8,6 +8,11 @@
 
 namespace mica::ops {
 
+/// The ops whose records cross-entropy looks for, to compute from the logits that they saved second. It compares addresses:
+/// somebody's own op may have the same name.
+inline constexpr char kSoftmax[] = "softmax";
+inline constexpr char kSigmoid[] = "sigmoid";
+
 inline void* out(Tensor& x) { return TensorAccess::data(x); }
 
 inline void check_float(const char* op, const char* what, const Tensor& x) {

@@ -102,7 +102,7 @@ Tensor unary(UnaryOp op, const Tensor& x) {
                           ops::write(dx));
     };
     if (op == UnaryOp::sigmoid)  // binary cross-entropy reads the logits from the record
-      tape->record(name, {&x}, {&y}, {&y, &x}, gradient);
+      tape->record(ops::kSigmoid, {&x}, {&y}, {&y, &x}, gradient);
     else
       tape->record(name, {&x}, {&y}, {saves(op) == scalar::Saves::input ? &x : &y}, gradient);
   }

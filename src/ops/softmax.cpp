@@ -27,7 +27,7 @@ Tensor softmax(const Tensor& x) {
   Context ctx = context(x.device());
   kernels_for(x.device()).softmax(ctx, x.dtype(), rows, n, x.raw(), ops::out(y));
   if (Tape* tape = Tape::recording(x))
-    tape->record("softmax", {&x}, {&y}, {&y, &x}, [rows = rows, n = n](Gradients& g) {
+    tape->record(ops::kSoftmax, {&x}, {&y}, {&y, &x}, [rows = rows, n = n](Gradients& g) {
       Gradients::Out dx = g.out(0);
       Context c = context(g.dy().device());
       kernels_for(g.dy().device())

@@ -37,7 +37,7 @@ Optimizer::State& Optimizer::state() const {
   return *state_;
 }
 
-bool Optimizer::attached() const { return state_ && !state_->parameters.empty(); }
+const std::vector<Parameter>& Optimizer::parameters() const { return state().parameters; }
 
 Optimizer Optimizer::fresh() const { return Optimizer(state().rule->copy(), state().learning_rate); }
 

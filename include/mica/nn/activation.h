@@ -25,6 +25,10 @@ class Activation : public Module<Activation> {
     if (function == static_cast<Function>(mica::softmax)) name_ = "softmax";
     if (function == static_cast<Function>(mica::log_softmax)) name_ = "log_softmax";
   }
+  /// A lambda without captures.
+  template <class F>
+    requires(!std::same_as<F, Activation> && !std::same_as<F, Function> && std::convertible_to<F, Function>)
+  Activation(F function) : Activation(static_cast<Function>(function)) {}
   /// By name; throws Error for one that is neither Mica's nor registered.
   static Activation named(const std::string& name);
   /// The name; throws Error for a function that has none.

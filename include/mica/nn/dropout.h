@@ -19,7 +19,7 @@ class Dropout : public Module<Dropout> {
   }
 
   Tensor forward(const Tensor& x, Call& call) const {
-    return call.training() ? dropout(x, rate_, stream_.key(call.step())) : x;
+    return call.training() ? dropout(x, rate_, call.key(stream_)) : x;
   }
 
   void visit(Visitor& v) {

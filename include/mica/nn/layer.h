@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -56,8 +57,10 @@ class RandomStream {
 class Call {
  public:
   bool training() const { return training_; }
-  /// The number of the training step: with a RandomStream it keys the random numbers.
+  /// The number of the training step.
   uint64_t step() const { return step_; }
+  /// What keys the random numbers of `stream` in this call.
+  RandomKey key(const RandomStream& stream) const { return {stream.key(step_).stream ^ seed_, step_}; }
   /// Whether this call infers sizes: layers then make their parameters by parameter().
   bool building() const { return building_; }
 
@@ -80,8 +83,14 @@ class Call {
 class CallScope {
  public:
   CallScope();
-  /// A call of its own: of training at `step`, or of inference.
-  CallScope(bool training, uint64_t step);
+  /// A call of its own.
+  struct Inference {};
+  explicit CallScope(Inference);
+  struct Training {
+    uint64_t step;
+    uint64_t seed;  // mixed into the layers' random numbers
+  };
+  explicit CallScope(Training training);
   struct Building {
     uint64_t seed;
   };
@@ -167,6 +176,13 @@ class Visitor {
   void operator()(const char* name, Activation& value) { config(name, value); }
   void operator()(const char* name, Initializer& value) { config(name, value); }
   void operator()(const char* name, Layer& value) { layer(name, value); }
+  /// Children in a row: "blocks.0", "blocks.1", ...
+  template <LayerLike T>
+  void operator()(const char* name, std::vector<T>& values) {
+    enter(name);
+    for (size_t i = 0; i < values.size(); ++i) (*this)(std::to_string(i).c_str(), values[i]);
+    leave();
+  }
   /// A child by value.
   template <LayerLike T>
   void operator()(const char* name, T& value) {
@@ -176,6 +192,8 @@ class Visitor {
   }
   /// A tensor that is saved with the model but not trained.
   void buffer(const char* name, Tensor& value) { buffer_(name, value); }
+  /// Whether what is visited is to become a copy of its own: handles (models) then let go of what they share.
+  virtual bool clones() const { return false; }
 
  protected:
   virtual void parameter(const char*, Parameter&) {}
@@ -205,14 +223,15 @@ class Layer {
   Layer(T&& layer)
       : held_(std::make_shared<Holder<std::remove_cvref_t<T>>>(std::forward<T>(layer))) {}
 
-  Tensors forward(std::span<const Tensor> xs, Call& call) const { return held_->forward(xs, call); }
-  Tensor forward(const Tensor& x, Call& call) const { return held_->forward(x, call); }
+  Tensors forward(std::span<const Tensor> xs, Call& call) const { return held().forward(xs, call); }
+  Tensor forward(const Tensor& x, Call& call) const { return held().forward(x, call); }
   Tensor operator()(const Tensor& x) const;
-  void visit(Visitor& v) { held_->visit(v); }
+  void visit(Visitor& v) { held().visit(v); }
   /// "Conv2D"; for a type without kType, its C++ name.
-  std::string type() const { return held_->type(); }
+  std::string type() const { return held().type(); }
+  const std::type_info& type_info() const { return held().type_info(); }
   /// A copy that shares the parameters (Model::clone gives it its own).
-  Layer copy() const { return Layer(held_->copy()); }
+  Layer copy() const { return Layer(held().copy()); }
   bool defined() const { return held_ != nullptr; }
   /// The held layer if it is a T, else nullptr.
   template <class T>
@@ -229,6 +248,7 @@ class Layer {
     virtual Tensor forward(const Tensor& x, Call& call) const = 0;
     virtual void visit(Visitor& v) = 0;
     virtual std::string type() const = 0;
+    virtual const std::type_info& type_info() const = 0;
     virtual std::shared_ptr<Held> copy() const = 0;
   };
   template <class T>
@@ -243,10 +263,15 @@ class Layer {
       else
         return detail::readable_type(typeid(T).name());
     }
+    const std::type_info& type_info() const override { return typeid(T); }
     std::shared_ptr<Held> copy() const override { return std::make_shared<Holder>(layer); }
     T layer;
   };
   explicit Layer(std::shared_ptr<Held> held) : held_(std::move(held)) {}
+  Held& held() const {
+    check(held_ != nullptr, "layer", "the layer is empty");
+    return *held_;
+  }
 
   std::shared_ptr<Held> held_;
 };
@@ -285,11 +310,12 @@ std::vector<Parameter> parameters(T& layer) {
   return parameters(erased);
 }
 
-/// Makes T loadable from saved models under T::kType, or under `name`. T must have a default constructor.
-void register_layer(const std::string& name, Layer (*make)());
+/// Lets models with a T be saved and loaded, under T::kType or `name`. T must have a default constructor. Throws Error when
+/// another type has the name.
+void register_layer(const std::string& name, const std::type_info& type, Layer (*make)());
 template <class T>
 void register_layer(const char* name) {
-  register_layer(name, +[]() -> Layer { return T{}; });
+  register_layer(name, typeid(T), +[]() -> Layer { return T{}; });
 }
 template <class T>
 void register_layer() {

@@ -29,7 +29,7 @@ struct FitOptions {
   double validation_split = 0;           ///< this share of the examples, the last ones, is for validation alone
   data::Dataset validation_data = {};    ///< or these
   bool shuffle = true;
-  uint64_t seed = mica::seed();          ///< of the order of the examples and of dropout
+  uint64_t seed = mica::seed();          ///< with the model's count of epochs, of the order of the examples; and of dropout
   std::vector<std::shared_ptr<Callback>> callbacks = {};
   StopToken stop = {};                   ///< request_stop() ends fit after the current batch
 };
@@ -55,7 +55,8 @@ class Model {
   void build(const Input& input, uint64_t seed = mica::seed());
   bool built() const;
 
-  /// Says how fit trains. Throws Error without an optimizer or a loss.
+  /// Says how fit trains. Throws Error without an optimizer or a loss, for an optimizer that another model has, and for
+  /// metrics of one name.
   void compile(CompileOptions options);
 
   /// Trains on x and y and returns the metrics of each epoch. Throws Error unless compiled, and for data that do not fit
@@ -67,6 +68,10 @@ class Model {
 
   /// The loss and metrics on x and y, in inference.
   Logs evaluate(const data::Column& x, const data::Column& y, EvaluateOptions options = {}) const;
+
+  Logs evaluate(const data::Dataset& data, EvaluateOptions options = {}) const {
+    return evaluate(data.images, data.labels, options);
+  }
 
   /// The outputs for all of x, in inference. Several threads may predict on one model at once.
   Tensor predict(const data::Column& x, PredictOptions options = {}) const;

@@ -25,7 +25,7 @@ class Chain {
 
  private:
   std::vector<Layer> layers_;
-  std::vector<std::string> names_;
+  std::vector<std::string> names_, types_;
 };
 
 /// nn::Sequential model{nn::Input({28, 28, 1}), nn::Conv2D(32, {3, 3}), ...}: with an Input first, it is built at once.

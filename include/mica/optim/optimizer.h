@@ -48,8 +48,8 @@ class Optimizer {
   int64_t iterations() const;
   std::string name() const;
   bool defined() const { return state_ != nullptr; }
-  /// Whether it has parameters.
-  bool attached() const;
+  /// What it updates.
+  const std::vector<Parameter>& parameters() const;
   /// The same algorithm with no parameters and no state yet.
   Optimizer fresh() const;
 

@@ -1,0 +1,68 @@
+# The commands of everyday work; `make help` lists them. Each builds one preset of CMakePresets.json in build/<preset>.
+.DEFAULT_GOAL := help
+.PHONY: help mnist linear_regression test test-full bench asan tsan cuda format check-format install-deps clean
+# The recipes of one target run in order, and Ctrl-C reaches the program itself.
+.NOTPARALLEL:
+
+DEPS := tools/install_deps.sh
+BUILD := tools/build.sh
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z][a-z_-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@echo
+	@echo 'What is missing is installed with apt-get first (MICA_INSTALL=0 only says what is missing).'
+	@echo 'ARGS="..." goes to the program, CMAKE_ARGS="-D..." to cmake, JOBS=N limits the build.'
+
+mnist:  ## train a network on MNIST (make mnist ARGS="--epochs 1"; ARGS=--help lists the options)
+	@$(DEPS) build mnist
+	@$(BUILD) release mnist
+	@build/release/examples/mnist $(ARGS)
+
+linear_regression:  ## fit a line by gradient descent, the smallest example
+	@$(DEPS) build mnist
+	@$(BUILD) release linear_regression
+	@build/release/examples/linear_regression $(ARGS)
+
+test:  ## build and run the tests
+	@$(DEPS) build mnist test
+	@$(BUILD) release
+	@ctest --preset release $(ARGS)
+
+test-full:  ## the tests and the long proofs (MNIST to 99 % with three seeds)
+	@$(DEPS) build mnist test
+	@$(BUILD) release
+	@MICA_TEST_FULL=1 ctest --preset release -C Full $(ARGS)
+
+bench:  ## build and run the benchmarks (make bench ARGS="--benchmark_filter=conv")
+	@$(DEPS) build bench
+	@$(BUILD) bench mica_bench
+	@build/bench/benchmarks/mica_bench $(ARGS)
+
+asan:  ## run the tests under the address and undefined-behaviour sanitizers
+	@$(DEPS) build test asan
+	@$(BUILD) asan
+	@ctest --preset asan $(ARGS)
+
+tsan:  ## run the threaded tests under the thread sanitizer (clang with libomp)
+	@$(DEPS) build test tsan
+	@$(BUILD) tsan
+	@ctest --preset tsan $(ARGS)
+
+cuda:  ## build with the CUDA kernels (needs nvcc) and run the tests
+	@$(DEPS) build mnist test
+	@$(BUILD) cuda
+	@ctest --preset cuda $(ARGS)
+
+format:  ## format the sources as .clang-format says
+	@$(DEPS) format
+	@tools/format.sh
+
+check-format:  ## check that the sources are formatted
+	@$(DEPS) format
+	@tools/format.sh --check
+
+install-deps:  ## install what everything above needs, ccache included
+	@$(DEPS) build mnist test bench asan tsan format ccache
+
+clean:  ## remove build/
+	rm -rf build

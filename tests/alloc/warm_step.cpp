@@ -1,0 +1,155 @@
+// A warm training step allocates nothing and takes no lock on the thread that computes. MICA_TRACE=1 in the environment
+// shows where one that does comes from.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+
+#include "counters.h"
+#include "mica/mica.h"
+
+using namespace mica;
+using mica::test::counts;
+using mica::test::Counts;
+
+namespace {
+
+nn::Sequential mnist_model() {
+  return nn::Sequential{
+      nn::Input({28, 28, 1}),
+      nn::Conv2D(32, {3, 3}, {.activation = relu}),
+      nn::MaxPool2D({2, 2}),
+      nn::Conv2D(64, {3, 3}, {.activation = relu}),
+      nn::MaxPool2D({2, 2}),
+      nn::Flatten(),
+      nn::Dropout(0.25),
+      nn::Dense(128, {.activation = relu}),
+      nn::Dense(10, {.activation = softmax}),
+  };
+}
+
+data::Dataset digits(int64_t n) {
+  const Tensor pixels = random_uniform({n, 28, 28, 1}, 0, 256, {.stream = 1}).to(uint8);
+  return {data::Column(pixels, 1.0 / 255), random_uniform({n}, 0, 10, {.stream = 2}).to(uint8)};
+}
+
+// What this thread does from one mark to the next.
+struct Since {
+  Counts at = counts();
+  int64_t system = memory_statistics().system_allocations;
+
+  Counts counted() const {
+    const Counts now = counts();
+    return {now.mallocs - at.mallocs, now.locks - at.locks};
+  }
+  int64_t system_allocations() const { return memory_statistics().system_allocations - system; }
+};
+
+// From the third batch on, the most that happened between the ends of two batches.
+class Watch final : public nn::Callback {
+ public:
+  int64_t mallocs = 0, locks = 0, system_allocations = 0, batches = 0;
+
+ private:
+  void on_batch_end(const nn::Progress& p) override {
+    if (p.batch > 3) {
+      mallocs = std::max(mallocs, since_.counted().mallocs);
+      locks = std::max(locks, since_.counted().locks);
+      system_allocations += since_.system_allocations();
+      ++batches;
+    }
+    trace_.reset();
+    if (p.batch >= 3 && std::getenv("MICA_TRACE")) trace_ = std::make_unique<test::Trace>();
+    since_ = {};
+  }
+  void on_epoch_end(const nn::Progress&) override { trace_.reset(); }
+
+  std::unique_ptr<test::Trace> trace_;
+  Since since_;
+};
+
+}  // namespace
+
+// Keeps the compiler from leaving out what nobody uses.
+void* used(void* block) {
+  asm volatile("" : "+r"(block) : : "memory");
+  return block;
+}
+
+TEST_CASE("the counters count") {
+  std::mutex mutex;
+  mutex.lock();  // the first call looks up the function, which locks by itself
+  mutex.unlock();
+  const Since since;
+  delete static_cast<int*>(used(new int(3)));
+  std::free(used(std::malloc(10)));
+  std::free(used(std::aligned_alloc(64, 64)));
+  mutex.lock();
+  mutex.unlock();
+  CHECK(since.counted().mallocs == 3);
+  CHECK(since.counted().locks == 1);
+}
+
+TEST_CASE("a warm step of a loop written by hand: no malloc, no block from the system, no lock") {
+  for (const int threads : {1, 2, 4}) {
+    CAPTURE(threads);
+    const ThreadScope scope(threads);
+    nn::Sequential model = mnist_model();
+    optim::Adam optimizer(model.parameters());
+    const data::Dataset data = digits(32);
+    const Tensor x = data.images, labels = data.labels, targets = one_hot(labels, 10);
+    const auto step = [&](bool sparse) {
+      Tape tape;
+      const Tensor p = model(x);
+      const Tensor loss =
+          sparse ? losses::sparse_categorical_crossentropy(p, labels) : losses::categorical_crossentropy(p, targets);
+      tape.backward(loss);
+      optimizer.step();
+      optimizer.zero_grad();
+      return loss.item();
+    };
+    for (const bool sparse : {false, true}) {
+      for (int i = 0; i < 3; ++i) step(sparse);
+      std::unique_ptr<test::Trace> trace;
+      if (std::getenv("MICA_TRACE")) trace = std::make_unique<test::Trace>();
+      const Since since;
+      for (int i = 0; i < 3; ++i) step(sparse);
+      const Counts counted = since.counted();
+      CHECK(counted.mallocs == 0);
+      CHECK(counted.locks == 0);
+      CHECK(since.system_allocations() == 0);
+    }
+  }
+}
+
+TEST_CASE("fit, from the third batch on: no malloc, no block from the system, and no lock but the batch's hand-off") {
+  for (const int threads : {1, 2}) {
+    CAPTURE(threads);
+    const ThreadScope scope(threads);
+    nn::Sequential model = mnist_model();
+    model.compile(
+        {.optimizer = optim::Adam(), .loss = losses::sparse_categorical_crossentropy, .metrics = {metrics::accuracy}});
+    const data::Dataset data = digits(32 * 12);
+    const auto watch = std::make_shared<Watch>();
+    model.fit(data, {.epochs = 2, .batch_size = 32, .callbacks = {watch}});
+    CHECK(watch->batches == 18);
+    CHECK(watch->mallocs == 0);
+    CHECK(watch->locks <= 2);
+    CHECK(watch->system_allocations <= 2);  // the loading thread's, when it first runs ahead as far as it may
+  }
+}
+
+TEST_CASE("predict, once warm: no malloc, no block from the system, no lock") {
+  const ThreadScope scope(1);
+  const nn::Sequential model = mnist_model();
+  const Tensor x = digits(256).images;
+  model.predict(x, {.batch_size = 32});
+  const Since since;
+  model.predict(x, {.batch_size = 32});
+  CHECK(since.counted().mallocs == 0);
+  CHECK(since.counted().locks == 0);
+  CHECK(since.system_allocations() == 0);
+}

@@ -1,0 +1,85 @@
+// What the tests of layers and models share: tensors compared to the bit, and small tasks to learn.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "mica/autograd/parameter.h"
+#include "mica/core/tensor.h"
+#include "mica/data/dataset.h"
+#include "mica/nn/dense.h"
+#include "mica/nn/layer.h"
+#include "mica/ops/elementwise.h"
+#include "support/tensors.h"
+
+namespace mica::test {
+
+inline std::vector<float> floats(const Tensor& x) {
+  const auto values = x.values<float>();
+  return {values.begin(), values.end()};
+}
+
+/// The largest |a - b|, NaN if there is one; shapes must be equal.
+inline double largest_difference(const Tensor& a, const Tensor& b) {
+  check(a.shape() == b.shape(), "test", "shapes differ: ", a.shape(), " and ", b.shape());
+  const Tensor p = a.to(float64), q = b.to(float64);
+  double most = 0;
+  for (int64_t i = 0; i < p.elements(); ++i) {
+    const double d = std::fabs(p.data<double>()[i] - q.data<double>()[i]);
+    if (!(d <= most)) most = d;
+  }
+  return most;
+}
+
+/// The values of parameters, copied, so that they can be compared later.
+inline Tensors snapshot(const std::vector<Parameter>& parameters) {
+  Tensors values;
+  for (const Parameter& p : parameters) values.push_back(p.value().clone());
+  return values;
+}
+
+inline bool same_bits(const Tensors& a, const Tensors& b) {
+  bool same = a.size() == b.size();
+  for (size_t i = 0; same && i < a.size(); ++i) same = static_cast<bool>(same_bits(a[i], b[i]));
+  return same;
+}
+
+struct Task {
+  Tensor x, y;
+};
+
+/// y = 2 a - 3 b + 0.5, of points in [-1, 1]^2.
+inline Task line(int64_t n) {
+  Task task{random_uniform({n, 2}, -1, 1, {.stream = 11}), empty({n, 1})};
+  const float* x = task.x.data<float>();
+  float* y = task.y.mutable_data<float>();
+  for (int64_t i = 0; i < n; ++i) y[i] = 2 * x[2 * i] - 3 * x[2 * i + 1] + 0.5f;
+  return task;
+}
+
+/// `arms` spirals that wind around each other; labels int64 [n].
+inline Task spiral(int64_t n, int64_t arms) {
+  Task task{empty({n, 2}), empty({n}, {int64})};
+  const Tensor noise = random_normal({n}, 0, 0.05, {.stream = 12});
+  float* x = task.x.mutable_data<float>();
+  int64_t* y = task.y.mutable_data<int64_t>();
+  for (int64_t i = 0; i < n; ++i) {
+    const double r = 0.1 + 0.9 * static_cast<double>(i) / static_cast<double>(n);
+    const double angle = 4 * r + 6.283185307 * static_cast<double>(i % arms) / static_cast<double>(arms) +
+                         static_cast<double>(noise.data<float>()[i]);
+    x[2 * i] = static_cast<float>(r * std::cos(angle));
+    x[2 * i + 1] = static_cast<float>(r * std::sin(angle));
+    y[i] = i % arms;
+  }
+  return task;
+}
+
+/// The layer of the design's example: its sum with its input. Any size of input that ends in 4.
+struct Residual {
+  nn::Dense inner{4, {.activation = relu}};
+  Tensor operator()(const Tensor& x) const { return x + inner(x); }
+  void visit(nn::Visitor& v) { v("inner", inner); }
+};
+
+}  // namespace mica::test

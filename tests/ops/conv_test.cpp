@@ -1,0 +1,233 @@
+// Convolution against the definition, written as loops in float64.
+#include "mica/ops/conv.h"
+
+#include "mica/autograd/gradcheck.h"
+#include "support/golden.h"
+#include "support/wrong_use.h"
+
+using namespace mica;
+using namespace mica::test;
+
+namespace {
+
+struct Convolution {
+  Shape x, w;  // [N,H,W,C], [KH,KW,C,O]
+  Size2 strides = {1, 1};
+  Padding padding = Padding::valid;
+};
+
+// How many windows along an axis, and how many zeros before it. Keras's documentation of "same" and "valid".
+std::pair<int64_t, int64_t> windows_along(int64_t size, int64_t window, int64_t stride, Padding padding) {
+  if (padding == Padding::valid) return {(size - window) / stride + 1, 0};
+  const int64_t count = (size + stride - 1) / stride;
+  return {count, std::max<int64_t>(0, (count - 1) * stride + window - size) / 2};
+}
+
+struct Results {
+  Tensor y, dx, dw, db;
+};
+
+// y, and the gradients of sum(y * dy).
+Results naive(const Convolution& c, const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& dy) {
+  const auto [oh, top] = windows_along(c.x[1], c.w[0], c.strides.h, c.padding);
+  const auto [ow, left] = windows_along(c.x[2], c.w[1], c.strides.w, c.padding);
+  const int64_t n = c.x[0], h = c.x[1], width = c.x[2], channels = c.x[3], filters = c.w[3];
+  const std::vector<double> X = doubles(x), W = doubles(w), B = doubles(b), DY = doubles(dy);
+  std::vector<double> Y(static_cast<size_t>(n * oh * ow * filters)), DX(X.size()), DW(W.size()), DB(B.size());
+  for (int64_t i = 0; i < n * oh * ow; ++i) {
+    double *y = Y.data() + i * filters, *db = DB.data();
+    const double* d = DY.data() + i * filters;
+    for (int64_t o = 0; o < filters; ++o) {
+      y[o] = B[static_cast<size_t>(o)];
+      db[o] += d[o];
+    }
+    for (int64_t kh = 0; kh < c.w[0]; ++kh)
+      for (int64_t kw = 0; kw < c.w[1]; ++kw) {
+        const int64_t row = i / ow % oh * c.strides.h - top + kh, column = i % ow * c.strides.w - left + kw;
+        if (row < 0 || row >= h || column < 0 || column >= width) continue;
+        for (int64_t channel = 0; channel < channels; ++channel) {
+          const size_t at_x = static_cast<size_t>(((i / (oh * ow) * h + row) * width + column) * channels + channel);
+          const size_t at_w = static_cast<size_t>(((kh * c.w[1] + kw) * channels + channel) * filters);
+          for (size_t o = 0; o < static_cast<size_t>(filters); ++o) {
+            y[o] += X[at_x] * W[at_w + o];
+            DX[at_x] += d[o] * W[at_w + o];
+            DW[at_w + o] += d[o] * X[at_x];
+          }
+        }
+      }
+  }
+  return {tensor(Y, dy.shape()), tensor(DX, x.shape()), tensor(DW, w.shape()), tensor(DB, b.shape())};
+}
+
+void check(const Convolution& c) {
+  CAPTURE(c.x);
+  CAPTURE(c.w);
+  CAPTURE(c.strides.h);
+  CAPTURE(c.strides.w);
+  CAPTURE((c.padding == Padding::same));
+  for (const DType dtype : {float32, float64}) {
+    const Tolerance tolerance = tolerance_of(dtype, kSums);
+    Tape tape;
+    Tensor x = sample(c.x, dtype, 1), w = sample(c.w, dtype, 2), b = sample({c.w[3]}, dtype, 3);
+    for (Tensor* t : {&x, &w, &b}) tape.watch(*t);
+    const Tensor y = conv2d(x, w, b, {.strides = c.strides, .padding = c.padding});
+    const Tensor dy = sample(y.shape(), dtype, 4);
+    const Results expected = naive(c, x, w, b, dy);
+    const Tensors d = tape.gradient(sum(y * dy), {x, w, b});
+    CHECK(close(y, expected.y, tolerance));
+    CHECK(close(d[0], expected.dx, tolerance));
+    CHECK(close(d[1], expected.dw, tolerance));
+    CHECK(close(d[2], expected.db, tolerance));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("conv2d and its gradients are PyTorch's") {
+  for (const GoldenCase& c : golden("conv")) {
+    const auto [sh, sw] = c.pair("strides");
+    const std::string activation = c.text("activation");
+    const ConvOptions options{.strides = {sh, sw},
+                              .padding = c.text("padding") == "same" ? Padding::same : Padding::valid,
+                              .activation = activation == "relu"   ? UnaryOp::relu
+                                            : activation == "tanh" ? UnaryOp::tanh
+                                                                   : UnaryOp::identity};
+    replay(c, kSums, [&](const Tensors& x) { return conv2d(x[0], x[1], x.size() > 2 ? x[2] : Tensor(), options); });
+  }
+}
+
+TEST_CASE("conv2d is the sum over its windows, for any number of channels and filters") {
+  for (const int64_t channels : {1, 3, 5, 33})
+    for (const int64_t filters : {1, 10, 16, 33, 64})
+      for (const Padding padding : {Padding::valid, Padding::same})
+        check({.x = {1, 5, 9, channels}, .w = {3, 3, channels, filters}, .padding = padding});
+}
+
+TEST_CASE("conv2d is the sum over its windows, whatever their size, strides and padding") {
+  struct Geometry {
+    int64_t h, w;
+    Size2 kernel, strides;
+  };
+  const Geometry geometries[] = {
+      {6, 7, 1, 1},           {6, 7, 1, {2, 3}}, {6, 7, {6, 7}, 1}, {6, 7, 3, 2},
+      {7, 6, {2, 3}, {1, 2}}, {7, 6, {3, 2}, 3}, {9, 8, 2, {3, 4}}, {1, 9, {1, 3}, {1, 2}},
+      {9, 1, {3, 1}, 1},      {1, 1, 1, 1},      {5, 31, 5, 1},     {2, 33, {2, 5}, {1, 2}},
+  };
+  for (const Geometry& g : geometries)
+    for (const int64_t n : {0, 1, 3})
+      for (const Padding padding : {Padding::valid, Padding::same})
+        check({.x = {n, g.h, g.w, 3}, .w = {g.kernel.h, g.kernel.w, 3, 10}, .strides = g.strides, .padding = padding});
+  // Larger than the image, which only `same` allows.
+  check({.x = {1, 3, 2, 3}, .w = {5, 5, 3, 4}, .padding = Padding::same});
+  check({.x = {2, 2, 3, 1}, .w = {7, 4, 1, 16}, .strides = 2, .padding = Padding::same});
+}
+
+TEST_CASE("conv2d of no channels is the bias, and by no filters is empty") {
+  check({.x = {2, 4, 4, 0}, .w = {3, 3, 0, 5}});
+  check({.x = {2, 4, 4, 3}, .w = {3, 3, 3, 0}});
+  check({.x = {2, 0, 4, 3}, .w = {3, 3, 3, 2}, .padding = Padding::same});
+}
+
+TEST_CASE("conv2d with each activation is the activation of conv2d") {
+  for (const DType dtype : {float32, float64})
+    for (const int64_t filters : {1, 16, 33}) {
+      const Tensor x = sample({1, 4, 5, 3}, dtype, 1, 0.1, 0.3), w = sample({2, 2, 3, filters}, dtype, 2, 0.1, 0.3);
+      const Tensor b = sample({filters}, dtype, 3, 0.1, 0.3), z = conv2d(x, w, b);
+#define MICA_CHECK(function, Functor) \
+  CHECK(close(conv2d(x, w, b, {.activation = UnaryOp::function}), function(z), tolerance_of(dtype, kPointwise)));
+      MICA_UNARY_OPS(MICA_CHECK)
+#undef MICA_CHECK
+    }
+}
+
+TEST_CASE("conv2d passes a gradient check with and without bias, padding and activation") {
+  const Convolution shapes[] = {
+      {.x = {1, 1, 1, 1}, .w = {1, 1, 1, 1}},
+      {.x = {2, 5, 4, 3}, .w = {3, 3, 3, 2}, .padding = Padding::same},
+      {.x = {1, 5, 7, 2}, .w = {2, 3, 2, 3}, .strides = {2, 1}},
+      {.x = {1, 3, 3, 1}, .w = {3, 3, 1, 5}},
+      {.x = {3, 3, 1, 1}, .w = {3, 1, 1, 1}, .strides = 3, .padding = Padding::same},
+      {.x = {0, 3, 3, 2}, .w = {2, 2, 2, 3}},
+      {.x = {2, 3, 3, 0}, .w = {2, 2, 0, 3}},
+  };
+  for (const Convolution& c : shapes)
+    for (const UnaryOp activation : {UnaryOp::identity, UnaryOp::relu, UnaryOp::tanh, UnaryOp::sigmoid}) {
+      CAPTURE(c.x);
+      CAPTURE(c.w);
+      CAPTURE(static_cast<int>(activation));
+      const auto f = [&](const Tensors& t) {
+        return conv2d(t[0], t[1], t.size() > 2 ? t[2] : Tensor(),
+                      {.strides = c.strides, .padding = c.padding, .activation = activation});
+      };
+      const Tensor x = sample(c.x, float64, 1), w = sample(c.w, float64, 2), b = sample({c.w[3]}, float64, 3, 0.1, 1);
+      CHECK(gradcheck(f, {x, w, b}) <= 1e-6);
+      CHECK(gradcheck(f, {x, w}) <= 1e-6);
+    }
+}
+
+TEST_CASE("windows: `same` gives ceil(size / stride) of them, with the odd zero at the end") {
+  const auto at = [](int64_t size, int64_t window, int64_t stride, Padding padding) {
+    const Windows w = windows("test", size, window, stride, padding);
+    return std::pair(w.count, w.before);
+  };
+  using Pair = std::pair<int64_t, int64_t>;
+  CHECK(at(28, 3, 1, Padding::same) == Pair(28, 1));
+  CHECK(at(28, 2, 1, Padding::same) == Pair(28, 0));
+  CHECK(at(5, 3, 2, Padding::same) == Pair(3, 1));
+  CHECK(at(6, 3, 2, Padding::same) == Pair(3, 0));
+  CHECK(at(4, 1, 3, Padding::same) == Pair(2, 0));
+  CHECK(at(2, 5, 1, Padding::same) == Pair(2, 2));
+  CHECK(windows("test", 0, 3, 1, Padding::same).count == 0);
+  CHECK(at(28, 3, 1, Padding::valid) == Pair(26, 0));
+  CHECK(at(28, 28, 5, Padding::valid) == Pair(1, 0));
+  CHECK(at(6, 3, 2, Padding::valid) == Pair(2, 0));
+}
+
+TEST_CASE("conv2d refuses operands that do not fit") {
+  const Tensor x = ones({2, 5, 4, 3}), w = ones({3, 3, 3, 6});
+  const auto strided = [=](Size2 strides) { return [=] { conv2d(x, w, {}, {.strides = strides}); }; };
+  check_wrong_use({
+      {"[conv2d] the input must be images [N,H,W,C], got [5,4,3]",
+       [=] {
+         conv2d(ones({5, 4, 3}), w);
+       }},
+      {"[conv2d] the filter must be [KH,KW,C,O], got [3,3,3]",
+       [=] {
+         conv2d(x, ones({3, 3, 3}));
+       }},
+      {"[conv2d] input channels must match the filter's: input [2,5,4,3], filter [3,3,1,6]",
+       [=] {
+         conv2d(x, ones({3, 3, 1, 6}));
+       }},
+      {"[conv2d] the bias must have one value for each filter: filter [3,3,3,6], bias [3]",
+       [=] { conv2d(x, w, ones({3})); }},
+      {"[conv2d] the bias must have one value for each filter: filter [3,3,3,6], bias [1,6]",
+       [=] {
+         conv2d(x, w, ones({1, 6}));
+       }},
+      {"[conv2d] the window (6) must not be larger than the input (5) without padding",
+       [=] {
+         conv2d(x, ones({6, 3, 3, 1}));
+       }},
+      {"[conv2d] the window (5) must not be larger than the input (4) without padding",
+       [=] {
+         conv2d(x, ones({3, 5, 3, 1}));
+       }},
+      {"[conv2d] the window (3) must not be larger than the input (0) without padding",
+       [=] {
+         conv2d(ones({1, 0, 4, 3}), w);
+       }},
+      {"[conv2d] the window must be at least 1, got 0",
+       [=] {
+         conv2d(x, ones({0, 3, 3, 6}));
+       }},
+      {"[conv2d] the stride must be at least 1, got 0", strided({0, 1})},
+      {"[conv2d] the stride must be at least 1, got 0", strided({1, 0})},
+      {"[conv2d] the stride must be at least 1, got -2", strided(-2)},
+      {"[conv2d] the input must be float32 or float64, got uint8", [=] { conv2d(x.to(uint8), w); }},
+      {"[conv2d] the input is undefined", [=] { conv2d({}, w); }},
+      {"[conv2d] the filter is undefined", [=] { conv2d(x, {}); }},
+      {"[conv2d] dtypes must match: float32 and float64 (the filter)", [=] { conv2d(x, w.to(float64)); }},
+      {"[conv2d] dtypes must match: float32 and float64 (the bias)", [=] { conv2d(x, w, ones({6}, {float64})); }},
+  });
+}

@@ -1,0 +1,202 @@
+// Pooling against the definition, written as loops in float64.
+#include "mica/ops/pool.h"
+
+#include <limits>
+
+#include "mica/autograd/gradcheck.h"
+#include "support/golden.h"
+#include "support/wrong_use.h"
+
+using namespace mica;
+using namespace mica::test;
+
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+struct Pooling {
+  Shape x;
+  Size2 window;
+  PoolOptions options = {};
+};
+
+// Calls visit(output, inputs) with the flat positions of each window's elements inside of the image, in their order.
+template <class F>
+Shape for_windows(const Pooling& p, const F& visit) {
+  const Size2 strides(p.options.strides.h ? p.options.strides.h : p.window.h,
+                      p.options.strides.w ? p.options.strides.w : p.window.w);
+  const Windows rows = windows("test", p.x[1], p.window.h, strides.h, p.options.padding);
+  const Windows cols = windows("test", p.x[2], p.window.w, strides.w, p.options.padding);
+  const Shape y{p.x[0], rows.count, cols.count, p.x[3]};
+  for (int64_t i = 0; i < y.elements(); ++i) {
+    const int64_t c = i % y[3], ow = i / y[3] % y[2], oh = i / y[3] / y[2] % y[1], n = i / y[3] / y[2] / y[1];
+    std::vector<size_t> inside;
+    for (int64_t kh = 0; kh < p.window.h; ++kh)
+      for (int64_t kw = 0; kw < p.window.w; ++kw) {
+        const int64_t h = oh * strides.h - rows.before + kh, w = ow * strides.w - cols.before + kw;
+        if (h >= 0 && h < p.x[1] && w >= 0 && w < p.x[2])
+          inside.push_back(static_cast<size_t>(((n * p.x[1] + h) * p.x[2] + w) * p.x[3] + c));
+      }
+    visit(static_cast<size_t>(i), inside);
+  }
+  return y;
+}
+
+// Both poolings of `x` and their gradients against loops. The gradient of a maximum goes to the first of equals.
+void check(const Pooling& p, const Tensor& values) {
+  CAPTURE(p.x);
+  CAPTURE(p.window.h);
+  CAPTURE(p.window.w);
+  for (const DType dtype : {float32, float64})
+    for (const bool maximum : {true, false}) {
+      CAPTURE(dtype);
+      CAPTURE(maximum);
+      Tape tape;
+      Tensor x = values.to(dtype);
+      tape.watch(x);
+      const Tensor y = maximum ? max_pool2d(x, p.window, p.options) : average_pool2d(x, p.window, p.options);
+      const Tensor dy = sample(y.shape(), dtype, 9);
+      const Tensor dx = tape.gradient(sum(y * dy), {x})[0];
+
+      const std::vector<double> X = doubles(x), DY = doubles(dy);
+      std::vector<double> Y(DY.size()), DX(X.size());
+      const Shape shape = for_windows(p, [&](size_t out, const std::vector<size_t>& inside) {
+        REQUIRE(!inside.empty());
+        if (maximum) {
+          size_t best = inside[0];
+          for (const size_t i : inside)
+            if (X[i] > X[best] || (std::isnan(X[i]) && !std::isnan(X[best]))) best = i;
+          Y[out] = X[best];
+          DX[best] += DY[out];
+        } else {
+          for (const size_t i : inside) {
+            Y[out] += X[i] / static_cast<double>(inside.size());
+            DX[i] += DY[out] / static_cast<double>(inside.size());
+          }
+        }
+      });
+      REQUIRE(y.shape() == shape);
+      CHECK(close(y, Y, tolerance_of(dtype, kPointwise)));
+      CHECK(close(dx, DX, tolerance_of(dtype, kPointwise)));
+    }
+}
+
+void check(const Pooling& p) { check(p, sample(p.x, float32, 7)); }
+
+}  // namespace
+
+TEST_CASE("pooling and its gradients are PyTorch's") {
+  for (const GoldenCase& c : golden("pool")) {
+    const auto [h, w] = c.pair("pool");
+    const auto [sh, sw] = c.pair("strides");
+    const Size2 window(h, w);
+    const PoolOptions options{{sh, sw}, c.text("padding") == "same" ? Padding::same : Padding::valid};
+    replay(c, kPointwise, [&](const Tensors& x) {
+      return c.op == "max_pool2d" ? max_pool2d(x[0], window, options) : average_pool2d(x[0], window, options);
+    });
+  }
+}
+
+TEST_CASE("pooling takes the maximum or mean of each window's elements inside of the image") {
+  for (const int64_t channels : {1, 2, 7, 8, 16, 17, 33})
+    for (const Padding padding : {Padding::valid, Padding::same}) {
+      check({{2, 5, 6, channels}, 2, {.padding = padding}});
+      check({{1, 5, 5, channels}, 3, {.strides = 1, .padding = padding}});
+      check({{1, 6, 5, channels}, {3, 2}, {.strides = {2, 3}, .padding = padding}});
+      check({{3, 4, 5, channels}, {4, 5}, {.padding = padding}});
+      check({{1, 5, 7, channels}, 1, {.strides = {2, 3}, .padding = padding}});
+      check({{0, 4, 4, channels}, 2, {.padding = padding}});
+    }
+  check({{1, 2, 3, 5}, 5, {.strides = 1, .padding = Padding::same}});
+  check({{1, 1, 1, 1}, 1});
+  check({{2, 3, 3, 0}, 2});
+}
+
+TEST_CASE("strides that are left out are the window's") {
+  const Tensor x = sample({1, 6, 9, 2});
+  CHECK(max_pool2d(x, {2, 3}).shape() == Shape{1, 3, 3, 2});
+  CHECK(average_pool2d(x, {2, 3}, {.strides = {0, 1}}).shape() == Shape{1, 3, 7, 2});
+}
+
+TEST_CASE("windows of 256 and more elements remember where each maximum was") {
+  for (const Size2 window : {Size2(16, 16), Size2(1, 256), Size2(1, 257), Size2(17, 19), Size2(20, 20)}) {
+    const int64_t h = window.h * 2 + 1, w = window.w + 3;
+    for (const int64_t channels : {1, 17}) check({{1, h, w, channels}, window, {.strides = {window.h, 2}}});
+    // The maximum in the last place of the window.
+    Tensor x = zeros({1, window.h, window.w, 1});
+    x.mutable_data<float>()[x.elements() - 1] = 1;
+    check({x.shape(), window}, x);
+  }
+}
+
+TEST_CASE("of equals, the first one gets the gradient") {
+  for (const int64_t channels : {1, 16, 19}) {
+    const Pooling p{{2, 4, 5, channels}, 3, {.strides = 1, .padding = Padding::same}};
+    check(p, zeros(p.x));
+    check(p, (sample(p.x, float32, 1) * 2).to(int32).to(float32));
+    check(p, full(p.x, -kInfinity) * 0 + 1);
+  }
+}
+
+TEST_CASE("a maximum of NaN is NaN, of minus infinities is minus infinity") {
+  for (const int64_t channels : {1, 16, 19})
+    for (const DType dtype : {float32, float64}) {
+      for (int64_t where = 0; where < 4; ++where) {
+        std::vector<double> values(static_cast<size_t>(4 * channels), 5.0);
+        for (int64_t c = 0; c < channels; ++c) values[static_cast<size_t>(where * channels + c)] = kNan;
+        Tape tape;
+        Tensor x = tensor(values, {1, 2, 2, channels}).to(dtype);
+        tape.watch(x);
+        const Tensor y = max_pool2d(x, 2);
+        CHECK(close(y, std::vector<double>(static_cast<size_t>(channels), kNan)));
+        const Tensor dx = tape.gradient(sum(y), {x})[0];
+        for (int64_t i = 0; i < 4; ++i) CHECK(dx.reshape({4, channels})[i].reshape({channels}).at({0}) == (i == where));
+      }
+      const Tensor low = full({1, 3, 3, channels}, -kInfinity, {dtype});
+      CHECK(close(max_pool2d(low, 2, {.padding = Padding::same}), full({1, 2, 2, channels}, -kInfinity), kExact));
+    }
+}
+
+TEST_CASE("pooling passes a gradient check") {
+  const Pooling shapes[] = {
+      {{1, 1, 1, 1}, 1},
+      {{2, 4, 6, 3}, 2},
+      {{1, 5, 7, 2}, 3, {.strides = 1, .padding = Padding::same}},
+      {{1, 7, 5, 17}, {2, 3}, {.strides = {3, 2}}},
+      {{0, 4, 4, 1}, 2},
+      {{1, 3, 4, 0}, 2},
+      {{1, 2, 3, 1}, 5, {.strides = 1, .padding = Padding::same}},
+  };
+  for (const Pooling& p : shapes) {
+    CAPTURE(p.x);
+    // Distinct values, far apart: a difference step never changes which is the largest.
+    std::vector<double> values(static_cast<size_t>(p.x.elements()));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(i * 7919 % 1009) / 1009;
+    const Tensor x = tensor(values, p.x);
+    CHECK(gradcheck([&](const Tensors& t) { return max_pool2d(t[0], p.window, p.options); }, {x}) <= 1e-6);
+    CHECK(gradcheck([&](const Tensors& t) { return average_pool2d(t[0], p.window, p.options); }, {x}) <= 1e-6);
+  }
+}
+
+TEST_CASE("pooling refuses what is not images, and windows that do not fit") {
+  const Tensor x = ones({1, 4, 5, 2});
+  std::vector<WrongUse> table;
+  const auto add = [&](Tensor (*pool)(const Tensor&, Size2, PoolOptions), const std::string& name) {
+    const std::string op = "[" + name + "] ";
+    const auto wrong = [&](const std::string& text, const Tensor& input, Size2 window, PoolOptions options = {}) {
+      table.push_back({op + text, [=] { pool(input, window, options); }});
+    };
+    wrong("the input must be images [N,H,W,C], got [4,5]", ones({4, 5}), 2);
+    wrong("the input must be float32 or float64, got int32", ones({1, 4, 5, 2}, {int32}), 2);
+    wrong("the input is undefined", Tensor(), 2);
+    wrong("the window (5) must not be larger than the input (4) without padding", x, 5);
+    wrong("the window (6) must not be larger than the input (5) without padding", x, {2, 6});
+    wrong("the window must be at least 1, got 0", x, {0, 1});
+    wrong("the window must be at least 1, got -1", x, {1, -1}, {.strides = 1});
+    wrong("the stride must be at least 1, got -1", x, 2, {.strides = {1, -1}});
+  };
+  add(max_pool2d, "max_pool2d");
+  add(average_pool2d, "average_pool2d");
+  check_wrong_use(table);
+}
