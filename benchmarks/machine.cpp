@@ -15,9 +15,7 @@ namespace mica::bench {
 
 namespace {
 
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 // `steps` rounds of `kChains` independent chains of multiply-adds on vectors of `kBytes`: more chains than the units'
 // latency needs. Returns operations.

@@ -30,17 +30,17 @@ void binary(benchmark::State& state, BinaryOp op) {
 }
 
 const int registered = [] {
-#define MICA_BENCH(function, Functor)                                                                        \
-  benchmark::RegisterBenchmark(#function, unary<mica::scalar::Functor>, mica::UnaryOp::function)             \
-      ->Arg(1 << 16)                                                                                         \
-      ->Arg(1 << 23)                                                                                         \
+#define MICA_BENCH(function, Functor)                                                            \
+  benchmark::RegisterBenchmark(#function, unary<mica::scalar::Functor>, mica::UnaryOp::function) \
+      ->Arg(1 << 16)                                                                             \
+      ->Arg(1 << 23)                                                                             \
       ->UseManualTime();
   MICA_UNARY_OPS(MICA_BENCH)
 #undef MICA_BENCH
-#define MICA_BENCH(function, Functor)                                                                        \
-  benchmark::RegisterBenchmark(#function, binary<mica::scalar::Functor>, mica::BinaryOp::function)           \
-      ->Arg(1 << 16)                                                                                         \
-      ->Arg(1 << 23)                                                                                         \
+#define MICA_BENCH(function, Functor)                                                              \
+  benchmark::RegisterBenchmark(#function, binary<mica::scalar::Functor>, mica::BinaryOp::function) \
+      ->Arg(1 << 16)                                                                               \
+      ->Arg(1 << 23)                                                                               \
       ->UseManualTime();
   MICA_BINARY_OPS(MICA_BENCH)
 #undef MICA_BENCH

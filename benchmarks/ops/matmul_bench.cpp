@@ -27,7 +27,8 @@ void matmul_transposed(benchmark::State& state) {
   const bool ta = state.range(0), tb = state.range(1);
   const Tensor a = random_uniform({512, 512}, -1, 1, {1, 0}), b = random_uniform({512, 512}, -1, 1, {2, 0});
   bench::Timed timed(state);
-  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(matmul(a, b, {.transpose_a = ta, .transpose_b = tb}).raw()); });
+  for (auto _ : state)
+    timed([&] { benchmark::DoNotOptimize(matmul(a, b, {.transpose_a = ta, .transpose_b = tb}).raw()); });
   timed.report_flops(2.0 * 512 * 512 * 512);
 }
 BENCHMARK(matmul_transposed)->ArgNames({"ta", "tb"})->Args({0, 1})->Args({1, 0})->Args({1, 1})->UseManualTime();
@@ -47,6 +48,11 @@ void dense_relu(benchmark::State& state) {
   for (auto _ : state) timed([&] { benchmark::DoNotOptimize(dense(x, w, b, UnaryOp::relu).raw()); });
   timed.report_flops(2.0 * static_cast<double>(m * n * k));
 }
-BENCHMARK(dense_relu)->ArgNames({"m", "n", "k"})->Args({128, 128, 1600})->Args({256, 256, 256})->Args({1, 128, 1600})->UseManualTime();
+BENCHMARK(dense_relu)
+    ->ArgNames({"m", "n", "k"})
+    ->Args({128, 128, 1600})
+    ->Args({256, 256, 256})
+    ->Args({1, 128, 1600})
+    ->UseManualTime();
 
 }  // namespace

@@ -24,7 +24,8 @@ struct Arguments {
   double require_accuracy = 0;
 };
 
-// Test images side by side, two rows of pixels to a line of half blocks, each with what the model says and how sure it is.
+// Test images side by side, two rows of pixels to a line of half blocks, each with what the model says and how sure it
+// is.
 void show_digits(const Tensor& images, const Tensor& labels, const Tensor& probabilities, int64_t count) {
   const Tensor digits = argmax(probabilities);
   const int64_t height = images.dim(1), width = images.dim(2);
@@ -46,8 +47,8 @@ void show_digits(const Tensor& images, const Tensor& labels, const Tensor& proba
   for (int64_t i = 0; i < count; ++i) {
     const auto digit = static_cast<int64_t>(digits.at({i}));
     char text[32];
-    std::snprintf(text, sizeof text, "%lld %3.0f %%%s", static_cast<long long>(digit), 100 * probabilities.at({i, digit}),
-                  static_cast<double>(digit) == labels.at({i}) ? "" : " (wrong)");
+    std::snprintf(text, sizeof text, "%lld %3.0f %%%s", static_cast<long long>(digit),
+                  100 * probabilities.at({i, digit}), static_cast<double>(digit) == labels.at({i}) ? "" : " (wrong)");
     std::string cell(static_cast<size_t>(std::max<int64_t>(0, (width - 8 - 7) / 2)), ' ');
     cell += text;
     cell.resize(static_cast<size_t>(width - 7), ' ');
@@ -77,9 +78,7 @@ int run(const Arguments& arguments) {
   };
   std::printf("%s\n", model.summary().c_str());
   std::fflush(stdout);
-  model.compile({.optimizer = optim::Adam(),
-                 .loss = losses::categorical_crossentropy,
-                 .metrics = {metrics::accuracy}});
+  model.compile({.optimizer = optim::Adam(), .loss = losses::categorical_crossentropy, .metrics = {metrics::accuracy}});
 
   std::signal(SIGINT, [](int) { stop.request_stop(); });
   const auto start = std::chrono::steady_clock::now();
@@ -121,7 +120,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", arguments.threads, "0: as many as processors")->check(CLI::Range(0, 256));
   app.add_option("--data", arguments.data, "Folder of the four IDX files");
   app.add_option("--save", arguments.save, "Where the model goes");
-  app.add_option("--require-accuracy", arguments.require_accuracy, "Fail below this test accuracy")->check(CLI::Range(0.0, 1.0));
+  app.add_option("--require-accuracy", arguments.require_accuracy, "Fail below this test accuracy")
+      ->check(CLI::Range(0.0, 1.0));
   CLI11_PARSE(app, argc, argv);
   try {
     return run(arguments);

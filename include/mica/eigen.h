@@ -10,8 +10,8 @@ namespace mica {
 template <class T>
 using RowMajorMatrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-/// A tensor on the CPU seen as a matrix, without a copy: the last axis is the columns, all others the rows. Valid while the
-/// tensor's storage lives. Throws Error for another dtype than T, or a tensor elsewhere.
+/// A tensor on the CPU seen as a matrix, without a copy: the last axis is the columns, all others the rows. Valid while
+/// the tensor's storage lives. Throws Error for another dtype than T, or a tensor elsewhere.
 template <class T>
 Eigen::Map<const RowMajorMatrix<T>> as_matrix(const Tensor& x) {
   const int64_t columns = x.rank() > 0 ? x.dim(-1) : 1;

@@ -98,7 +98,8 @@ const detail::Record* Tape::producer(const Tensor& x) const {
 }
 
 void Tape::watch(Tensor& x) {
-  check(x.defined() && (x.dtype() == float32 || x.dtype() == float64), "watch", "only float32 and float64 tensors have gradients");
+  check(x.defined() && (x.dtype() == float32 || x.dtype() == float64), "watch",
+        "only float32 and float64 tensors have gradients");
   check(!consumed_, "watch", "the tape's record is consumed");
   if (wants(x)) return;
   Tensor* output = &x;
@@ -172,8 +173,10 @@ void Tape::walk(const Tensor& y, const char* op) {
     }
     if (reached && r.gradient) {
       if (observer_)
-        observer_->observe({r.op, {r.saved, static_cast<size_t>(r.num_saved)},
-                            {r.inputs, static_cast<size_t>(r.num_inputs)}, r.outputs[0].gradient});
+        observer_->observe({r.op,
+                            {r.saved, static_cast<size_t>(r.num_saved)},
+                            {r.inputs, static_cast<size_t>(r.num_inputs)},
+                            r.outputs[0].gradient});
       Gradients g(*this, r);
       bool needed = false;
       for (int i = 0; i < r.num_inputs; ++i) needed = needed || g.needs(i);
@@ -198,7 +201,8 @@ Tensors Tape::gradient(const Tensor& y, std::span<const Tensor> xs) {
     const detail::Provenance& from = TensorAccess::provenance(x);
     const detail::Edge edge{from.slot_on(id_), from.leaf()};
     check(edge.slot || edge.leaf, "gradient", "a tensor of shape ", x.shape(), " is not on this tape: watch it first");
-    check(!edge.leaf || edge.leaf->trainable, "gradient", "parameter ", x.shape(), " is frozen: no op was recorded on it");
+    check(!edge.leaf || edge.leaf->trainable, "gradient", "parameter ", x.shape(),
+          " is frozen: no op was recorded on it");
     wanted.items.push_back({edge, {}});
   }
   wanted_ = &wanted;
@@ -228,8 +232,8 @@ void Gradients::add(int i, Tensor dx) {
   const detail::Edge& edge = record_.inputs[i];
   const Shape& shape = edge.slot ? edge.slot->shape : edge.leaf->value.shape();
   const DType dtype = edge.slot ? edge.slot->dtype : edge.leaf->value.dtype();
-  check(dx.defined() && dx.shape() == shape && dx.dtype() == dtype, record_.op, "the gradient of input ", i, " must be ",
-        shape, " ", dtype, ", got ", dx.shape(), " ", dx.dtype());
+  check(dx.defined() && dx.shape() == shape && dx.dtype() == dtype, record_.op, "the gradient of input ", i,
+        " must be ", shape, " ", dtype, ", got ", dx.shape(), " ", dx.dtype());
   Tensor* target;
   if (edge.slot) {
     target = &edge.slot->gradient;

@@ -13,7 +13,8 @@ Device Device::cuda(int index) {
   kernels::table({Type::cuda, 0});  // says "not built" where it is not
   const int count = cuda_count();
   check(count > 0, "device", "no CUDA GPU can be used on this machine (no GPU, or no driver)");
-  check(index >= 0 && index < count, "device", "cuda:", index, " does not exist: this machine has ", count, " CUDA GPUs");
+  check(index >= 0 && index < count, "device", "cuda:", index, " does not exist: this machine has ", count,
+        " CUDA GPUs");
   return {Type::cuda, static_cast<int8_t>(index)};
 }
 

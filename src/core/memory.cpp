@@ -25,9 +25,9 @@ namespace MICA_EXPORT mica {
 namespace {
 
 constexpr size_t kAlignment = 64;
-constexpr int kSteps = 8;     // size classes for each doubling: at most 12.5 % is wasted
+constexpr int kSteps = 8;  // size classes for each doubling: at most 12.5 % is wasted
 constexpr int kClasses = 42 * kSteps;
-constexpr int kSlots = 64;    // free blocks kept of one class
+constexpr int kSlots = 64;                         // free blocks kept of one class
 constexpr int64_t kMostCached = int64_t{2} << 30;  // bytes kept in all
 
 std::atomic<void*> slots[kClasses][kSlots];
@@ -67,7 +67,8 @@ void release_cached() {
         // Classes below 512 bytes share a rounded size; what was counted is what the class of index c holds.
         const int exponent = c / kSteps + 6;
         const size_t base = size_t{1} << exponent;
-        const size_t bytes = (base + static_cast<size_t>(c % kSteps) * (base / kSteps) + kAlignment - 1) / kAlignment * kAlignment;
+        const size_t bytes =
+            (base + static_cast<size_t>(c % kSteps) * (base / kSteps) + kAlignment - 1) / kAlignment * kAlignment;
         cached.fetch_sub(static_cast<int64_t>(bytes), std::memory_order_relaxed);
       }
 }
@@ -86,7 +87,8 @@ void* detail::allocate(size_t bytes) {
       }
     }
   if (!block) {
-    block = std::aligned_alloc(kAlignment, MICA_CACHE_BLOCKS ? c.bytes : (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    block = std::aligned_alloc(kAlignment,
+                               MICA_CACHE_BLOCKS ? c.bytes : (bytes + kAlignment - 1) / kAlignment * kAlignment);
     if (!block) {  // what is kept of other sizes may be what is missing
       release_cached();
       block = std::aligned_alloc(kAlignment, c.bytes);

@@ -20,8 +20,8 @@ template <class Body>
 inline void run(int parts, const Body& body) noexcept {
 #ifdef _OPENMP
   if (parts > 1) {
-    // A thread always brings teams of one size, though some may have no part: OpenMP ends the threads that a smaller team
-    // has no use for, and starts them anew for the next larger one.
+    // A thread always brings teams of one size, though some may have no part: OpenMP ends the threads that a smaller
+    // team has no use for, and starts them anew for the next larger one.
     const int team = acquire_team();
     if (team > 1) {
 #pragma omp parallel num_threads(team) default(none) shared(body, parts)

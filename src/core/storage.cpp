@@ -15,7 +15,8 @@ static_assert(sizeof(Storage) <= kHeader);
 }  // namespace
 
 Storage* Storage::create(Device device, size_t bytes) {
-  check(bytes < size_t{1} << 46, "allocate", "a tensor of ", static_cast<uint64_t>(bytes), " bytes is beyond any memory");
+  check(bytes < size_t{1} << 46, "allocate", "a tensor of ", static_cast<uint64_t>(bytes),
+        " bytes is beyond any memory");
   const bool on_host = device.type == Device::Type::cpu;
   Storage* storage = new (allocate(on_host ? kHeader + bytes : kHeader)) Storage;
   storage->device = device;

@@ -178,8 +178,8 @@ Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, TensorO
 
 Tensor detail::copy_to_tensor(const void* values, size_t count, const Shape& shape, DType dtype) {
   const size_t bytes = checked_bytes("tensor", shape, dtype);
-  check(static_cast<int64_t>(count) == shape.elements(), "tensor", "the number of values must match the shape: ",
-        static_cast<uint64_t>(count), " values for ", shape);
+  check(static_cast<int64_t>(count) == shape.elements(), "tensor",
+        "the number of values must match the shape: ", static_cast<uint64_t>(count), " values for ", shape);
   Tensor x = empty(shape, {dtype});
   if (bytes) std::memcpy(TensorAccess::data(x), values, bytes);
   return x;

@@ -1,8 +1,8 @@
 // The number of threads, and the budget that concurrent callers share.
 #include "mica/core/threads.h"
 
-#include <atomic>
 #include <algorithm>
+#include <atomic>
 #include <thread>
 
 #include "core/parallel.h"

@@ -1,6 +1,6 @@
-// CPU convolution, direct: a register tile (tile.h) is a run of pixels of one output row by a panel of channels, and the
-// window's rows are its segments. In NHWC a window's row of KW*C values lies in one piece, so no window is ever gathered;
-// padding is a copy of the image with a border of zeros.
+// CPU convolution, direct: a register tile (tile.h) is a run of pixels of one output row by a panel of channels, and
+// the window's rows are its segments. In NHWC a window's row of KW*C values lies in one piece, so no window is ever
+// gathered; padding is a copy of the image with a border of zeros.
 #include <cstring>
 
 #include "cpu/tile.h"
@@ -66,9 +66,17 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
       const int64_t n = row / args.oh, oh = row % args.oh;
       if (loaded != n) image = images.image(loaded = n, buffer);
       run_tiles<T>(args.ow, args.o,
-                   {.a = image + oh * args.sh * images.row_stride(), .row_stride = args.sw * args.c, .step_stride = 1,
-                    .steps = args.kw * args.c, .segments = args.kh, .segment_stride = images.row_stride(), .b = packed,
-                    .c = y + row * args.ow * args.o, .ldc = args.o, .columns = 0, .bias = bias},
+                   {.a = image + oh * args.sh * images.row_stride(),
+                    .row_stride = args.sw * args.c,
+                    .step_stride = 1,
+                    .steps = args.kw * args.c,
+                    .segments = args.kh,
+                    .segment_stride = images.row_stride(),
+                    .b = packed,
+                    .c = y + row * args.ow * args.o,
+                    .ldc = args.o,
+                    .columns = 0,
+                    .bias = bias},
                    args.activation);
     }
   });
@@ -94,24 +102,30 @@ void gradient_input(Context& ctx, const Conv2DArgs& args, const T* dy, const T* 
       for (int64_t oh = 0; oh < args.oh; ++oh)
         for (int64_t position = 0; position < positions; ++position) {
           const int64_t kh = position / args.kw, kw = position % args.kw;
-          const int64_t h = oh * args.sh - args.pad_top + kh, shift = kw - args.pad_left;  // column of pixel ow: ow*SW + shift
+          const int64_t h = oh * args.sh - args.pad_top + kh,
+                        shift = kw - args.pad_left;  // column of pixel ow: ow*SW + shift
           if (h < 0 || h >= args.h) continue;
           const int64_t first = shift < 0 ? (-shift + args.sw - 1) / args.sw : 0;
           const int64_t last = args.w - shift > 0 ? min(args.ow, (args.w - shift - 1) / args.sw + 1) : 0;
           if (first >= last) continue;
           run_tiles<T>(last - first, args.c,
-                       {.a = dy + ((n * args.oh + oh) * args.ow + first) * args.o, .row_stride = args.o, .step_stride = 1,
-                        .steps = args.o, .b = packed + position * each,
-                        .c = image + (h * args.w + first * args.sw + shift) * args.c, .ldc = args.sw * args.c,
-                        .columns = 0, .accumulate = true},
+                       {.a = dy + ((n * args.oh + oh) * args.ow + first) * args.o,
+                        .row_stride = args.o,
+                        .step_stride = 1,
+                        .steps = args.o,
+                        .b = packed + position * each,
+                        .c = image + (h * args.w + first * args.sw + shift) * args.c,
+                        .ldc = args.sw * args.c,
+                        .columns = 0,
+                        .accumulate = true},
                        UnaryOp::identity);
         }
     }
   });
 }
 
-// For each row kh of the window, a product of images' rows [pixels, KW*C] transposed and dy [pixels, O]: the pixels of an
-// output row are the steps, the output rows the segments.
+// For each row kh of the window, a product of images' rows [pixels, KW*C] transposed and dy [pixels, O]: the pixels of
+// an output row are the steps, the output rows the segments.
 template <class T>
 void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* dy, T* dw, Write write) {
   const int64_t line = args.kw * args.c, size = args.kh * line * args.o, pixels = args.oh * args.ow;
@@ -133,10 +147,18 @@ void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* 
       pack_columns(pixels, args.o, dy + n * pixels * args.o, args.o, false, packed);
       for (int64_t kh = 0; kh < args.kh; ++kh)
         run_tiles<T>(line, args.o,
-                     {.a = image + kh * images.row_stride(), .row_stride = 1, .step_stride = args.sw * args.c,
-                      .steps = args.ow, .segments = args.oh, .segment_stride = args.sh * images.row_stride(), .b = packed,
-                      .c = sum + kh * line * args.o, .ldc = args.o, .columns = 0, .accumulate = true},
-                       UnaryOp::identity);
+                     {.a = image + kh * images.row_stride(),
+                      .row_stride = 1,
+                      .step_stride = args.sw * args.c,
+                      .steps = args.ow,
+                      .segments = args.oh,
+                      .segment_stride = args.sh * images.row_stride(),
+                      .b = packed,
+                      .c = sum + kh * line * args.o,
+                      .ldc = args.o,
+                      .columns = 0,
+                      .accumulate = true},
+                     UnaryOp::identity);
     }
   });
   for (int part = 0; part < parts; ++part) {  // and the parts' sums are added in their order
@@ -163,7 +185,8 @@ void conv2d_gradient_input(Context& ctx, const Conv2DArgs& args, const void* dy,
   });
 }
 
-void conv2d_gradient_filter(Context& ctx, const Conv2DArgs& args, const void* x, const void* dy, void* dw, Write write) {
+void conv2d_gradient_filter(Context& ctx, const Conv2DArgs& args, const void* x, const void* dy, void* dw,
+                            Write write) {
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     gradient_filter(ctx, args, static_cast<const T*>(x), static_cast<const T*>(dy), static_cast<T*>(dw), write);

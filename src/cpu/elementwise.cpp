@@ -219,7 +219,8 @@ template <class T>
     constexpr double high = std::is_same_v<T, uint8_t> ? 0x1p8 : std::is_same_v<T, int32_t> ? 0x1p31 : 0x1p63;
     if (v != v) return 0;
     if (v <= low) return static_cast<T>(low);
-    if (v >= high) return std::is_same_v<T, uint8_t> ? T(255) : std::is_same_v<T, int32_t> ? T(INT32_MAX) : T(INT64_MAX);
+    if (v >= high)
+      return std::is_same_v<T, uint8_t> ? T(255) : std::is_same_v<T, int32_t> ? T(INT32_MAX) : T(INT64_MAX);
     return static_cast<T>(v);
   } else {
     return static_cast<T>(v);
@@ -278,8 +279,7 @@ void cast(Context& ctx, int64_t n, DType from, const void* x, DType to, double s
             for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])));
             return;
           }
-          for (int64_t i = begin; i < end; ++i)
-            out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + offset);
+          for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + offset);
         }
       });
     });
@@ -321,7 +321,8 @@ void random_uniform(Context& ctx, DType dtype, int64_t n, double low, double hig
   for_float(dtype, [&](auto t) {
     using T = decltype(t);
     const T first = static_cast<T>(low), width = static_cast<T>(high - low);
-    const T last = high > low ? static_cast<T>(std::nextafter(static_cast<T>(high), first)) : first;  // rounding may reach high
+    const T last =
+        high > low ? static_cast<T>(std::nextafter(static_cast<T>(high), first)) : first;  // rounding may reach high
     from_blocks(ctx, n, key, static_cast<T*>(y), [=](const Philox4& words, int lane, int64_t) {
       const T v = first + width * static_cast<T>(to_unit(words.v[lane]));
       return v < last ? v : last;
@@ -336,7 +337,8 @@ void random_normal(Context& ctx, DType dtype, int64_t n, double mean, double std
     from_blocks(ctx, n, key, static_cast<T*>(y), [=](const Philox4& words, int lane, int64_t) {
       const float u = to_unit(words.v[lane & 2]), v = to_unit(words.v[(lane & 2) + 1]);
       const float radius = ::sqrtf(-2.0f * ::logf(1.0f - u)), angle = 6.283185307f * v;
-      return static_cast<T>(mean) + static_cast<T>(stddev) * static_cast<T>(radius * (lane & 1 ? ::sinf(angle) : ::cosf(angle)));
+      return static_cast<T>(mean) +
+             static_cast<T>(stddev) * static_cast<T>(radius * (lane & 1 ? ::sinf(angle) : ::cosf(angle)));
     });
   });
 }

@@ -3,9 +3,9 @@
 
 #include "kernels/kernels.h"
 
-#define MICA_DECLARE_LEVEL(level)           \
-  namespace mica::kernels::cpu::level {     \
-  const Table& table();                     \
+#define MICA_DECLARE_LEVEL(level)       \
+  namespace mica::kernels::cpu::level { \
+  const Table& table();                 \
   }
 #if defined(MICA_CPU_LEVEL)
 MICA_DECLARE_LEVEL(MICA_CPU_LEVEL)

@@ -58,9 +58,16 @@ void multiply(const Product<float>& g, const Plan<float>&, char* scratch) {
       for (int64_t i = 0; i < g.m; i += kRowBlock) {
         const int64_t height = min(kRowBlock, g.m - i);
         const float* a = g.a + (g.transpose_a ? p * g.lda + i : i * g.lda + p);
-        Tile<float> t{.a = a, .row_stride = g.transpose_a ? 1 : g.lda, .step_stride = g.transpose_a ? g.lda : 1,
-                      .steps = steps, .b = packed, .c = g.c + i * g.ldc + j, .ldc = g.ldc, .columns = 0,
-                      .accumulate = g.accumulate || p > 0, .bias = last && g.bias ? g.bias + j : nullptr};
+        Tile<float> t{.a = a,
+                      .row_stride = g.transpose_a ? 1 : g.lda,
+                      .step_stride = g.transpose_a ? g.lda : 1,
+                      .steps = steps,
+                      .b = packed,
+                      .c = g.c + i * g.ldc + j,
+                      .ldc = g.ldc,
+                      .columns = 0,
+                      .accumulate = g.accumulate || p > 0,
+                      .bias = last && g.bias ? g.bias + j : nullptr};
         if (copy_rows) {  // [steps][height]: the rows of a tile side by side
           for (int64_t r = 0; r < height; r += 8) {
             const int64_t group = min(8, height - r);
@@ -115,7 +122,8 @@ void multiply(const Product<double>& g, const Plan<double>& plan, char* scratch)
       g.transpose_b ? eigen_product<kTransposed, kTransposed>(g, plan, scratch)
                     : eigen_product<kAsIs, kTransposed>(g, plan, scratch);
     else
-      g.transpose_b ? eigen_product<kTransposed, kAsIs>(g, plan, scratch) : eigen_product<kAsIs, kAsIs>(g, plan, scratch);
+      g.transpose_b ? eigen_product<kTransposed, kAsIs>(g, plan, scratch)
+                    : eigen_product<kAsIs, kAsIs>(g, plan, scratch);
   }
   if (g.bias)
     for (int64_t i = 0; i < g.m; ++i)
@@ -131,7 +139,9 @@ void multiply_all(Context& ctx, const MatmulArgs& args, const T* a, const T* b, 
   constexpr double kWorth = 65536;  // multiplications that pay for a second thread
   constexpr int64_t kStep = 16;
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(max(k, 1));
-  const auto parts_for = [&](double total) { return static_cast<int64_t>(total / kWorth < 256 ? total / kWorth + 1 : 256); };
+  const auto parts_for = [&](double total) {
+    return static_cast<int64_t>(total / kWorth < 256 ? total / kWorth + 1 : 256);
+  };
   const bool by_rows = m >= n;
   const int64_t length = by_rows ? m : n;
   int64_t pieces = min((ctx.threads + args.batch - 1) / args.batch, min(parts_for(work), (length + kStep - 1) / kStep));
@@ -144,16 +154,23 @@ void multiply_all(Context& ctx, const MatmulArgs& args, const T* a, const T* b, 
   const Workspace workspace = ctx.workspace(static_cast<size_t>(scratch * parts));
   parallel::run(parts, [&](int part) {
     for (int64_t item = items * part / parts; item < items * (part + 1) / parts; ++item) {
-      const int64_t batch = item / pieces, first = min(item % pieces * piece, length), last = min(first + piece, length);
+      const int64_t batch = item / pieces, first = min(item % pieces * piece, length),
+                    last = min(first + piece, length);
       const int64_t i = by_rows ? first : 0, j = by_rows ? 0 : first;
-      Product<T> g{.m = by_rows ? last - first : m, .n = by_rows ? n : last - first, .k = k,
-                   .a = a + batch * args.a_batch_stride + (args.transpose_a ? i : i * args.lda), .lda = args.lda,
+      Product<T> g{.m = by_rows ? last - first : m,
+                   .n = by_rows ? n : last - first,
+                   .k = k,
+                   .a = a + batch * args.a_batch_stride + (args.transpose_a ? i : i * args.lda),
+                   .lda = args.lda,
                    .transpose_a = args.transpose_a,
-                   .b = b + batch * args.b_batch_stride + (args.transpose_b ? j * args.ldb : j), .ldb = args.ldb,
+                   .b = b + batch * args.b_batch_stride + (args.transpose_b ? j * args.ldb : j),
+                   .ldb = args.ldb,
                    .transpose_b = args.transpose_b,
-                   .c = c + batch * args.c_batch_stride + i * args.ldc + j, .ldc = args.ldc,
+                   .c = c + batch * args.c_batch_stride + i * args.ldc + j,
+                   .ldc = args.ldc,
                    .accumulate = args.write == Write::accumulate,
-                   .bias = args.bias ? static_cast<const T*>(args.bias) + j : nullptr, .activation = args.activation};
+                   .bias = args.bias ? static_cast<const T*>(args.bias) + j : nullptr,
+                   .activation = args.activation};
       multiply(g, plan, workspace.as<char>(static_cast<size_t>(scratch * part)));
     }
   });

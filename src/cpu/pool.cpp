@@ -126,7 +126,8 @@ void max_pool2d(Context& ctx, const Pool2DArgs& args, const void* x, void* y, vo
   });
 }
 
-void max_pool2d_gradient(Context& ctx, const Pool2DArgs& args, const void* dy, const void* index, void* dx, Write write) {
+void max_pool2d_gradient(Context& ctx, const Pool2DArgs& args, const void* dy, const void* index, void* dx,
+                         Write write) {
   for_float(args.dtype, [&](auto t) {
     for_index(args, [&](auto i) {
       using T = decltype(t);

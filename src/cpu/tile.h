@@ -1,9 +1,9 @@
 // The register tile under every product and convolution: R rows by two vectors of results, summed in registers over a
-// run of steps, stored once. After Goto, van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34,
-// 2008, and Van Zee, van de Geijn, "BLIS", ACM TOMS 41, 2015.
+// run of steps, stored once. After Goto, van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS
+// 34, 2008, and Van Zee, van de Geijn, "BLIS", ACM TOMS 41, 2015.
 //
-// Rows are read where they lie (any two strides), so neither images nor matrices are copied for it; columns come packed.
-// Steps may fall into segments (the rows of a convolution's window), each at a fixed distance from the last.
+// Rows are read where they lie (any two strides), so neither images nor matrices are copied for it; columns come
+// packed. Steps may fall into segments (the rows of a convolution's window), each at a fixed distance from the last.
 #pragma once
 
 #include "cpu/vector.h"
@@ -86,8 +86,8 @@ void pack_columns(int64_t k, int64_t n, const T* b, int64_t ldb, bool transpose,
   }
 }
 
-// The tiles of m rows and n columns, from the first: its a, c and bias are theirs, its b the first panel. Activations other
-// than relu follow each tile, while it is in the cache.
+// The tiles of m rows and n columns, from the first: its a, c and bias are theirs, its b the first panel. Activations
+// other than relu follow each tile, while it is in the cache.
 template <class T>
 void run_tiles(int64_t m, int64_t n, const Tile<T>& first, UnaryOp activation) {
   constexpr int64_t kColumns = kPanel<T>;

@@ -96,8 +96,8 @@ struct Batches::Loader {
 
 Batches::Batches(Column x, Column y, BatchOptions options) : loader_(std::make_unique<Loader>()) {
   check(x.defined() && x.values().rank() >= 1, "batches", "the inputs must have a first axis of examples");
-  check(!y.defined() || y.size() == x.size(), "batches", "inputs and targets must be equal in number: ", x.size(), " and ",
-        y.size());
+  check(!y.defined() || y.size() == x.size(), "batches", "inputs and targets must be equal in number: ", x.size(),
+        " and ", y.size());
   check(options.batch_size >= 1, "batches", "the batch size must be at least 1, got ", options.batch_size);
   loader_->x = std::move(x);
   loader_->y = std::move(y);

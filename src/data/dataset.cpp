@@ -27,7 +27,8 @@ Tensor Column::gather(std::span<const int64_t> indices) const {
   const Shape one = example();
   const int64_t count = one.elements(), n = size();
   Tensor y = empty(one.with_first(static_cast<int64_t>(indices.size())), {dtype()});
-  const size_t from = static_cast<size_t>(count) * size_of(values_.dtype()), to = static_cast<size_t>(count) * size_of(dtype());
+  const size_t from = static_cast<size_t>(count) * size_of(values_.dtype()),
+               to = static_cast<size_t>(count) * size_of(dtype());
   const char* in = static_cast<const char*>(values_.raw());
   char* out = static_cast<char*>(TensorAccess::data(y));
   Context ctx{.device = Device::cpu(), .threads = 1};

@@ -125,20 +125,13 @@ std::string hexadecimal(std::span<const unsigned char> bytes) {
 
 DType element_type(const io::InputFile& file, unsigned char code) {
   switch (code) {
-    case 0x08:
-      return DType::uint8;
-    case 0x0c:
-      return DType::int32;
-    case 0x0d:
-      return DType::float32;
-    case 0x0e:
-      return DType::float64;
-    case 0x09:
-      file.fail("element type int8 (0x09) is not supported: uint8, int32, float32 and float64 are");
-    case 0x0b:
-      file.fail("element type int16 (0x0b) is not supported: uint8, int32, float32 and float64 are");
-    default:
-      file.fail("unknown element type 0x", hexadecimal({&code, 1}), " at byte 2");
+    case 0x08: return DType::uint8;
+    case 0x0c: return DType::int32;
+    case 0x0d: return DType::float32;
+    case 0x0e: return DType::float64;
+    case 0x09: file.fail("element type int8 (0x09) is not supported: uint8, int32, float32 and float64 are");
+    case 0x0b: file.fail("element type int16 (0x0b) is not supported: uint8, int32, float32 and float64 are");
+    default: file.fail("unknown element type 0x", hexadecimal({&code, 1}), " at byte 2");
   }
 }
 

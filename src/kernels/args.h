@@ -14,8 +14,8 @@ enum class Write : uint8_t { overwrite, accumulate };
 
 inline constexpr int kMaxDims = 8;
 
-/// A broadcast of two operands to one result: sizes, and the operands' strides in elements (0 where repeated). Axes that
-/// run on are merged, so the usual cases arrive with one or two.
+/// A broadcast of two operands to one result: sizes, and the operands' strides in elements (0 where repeated). Axes
+/// that run on are merged, so the usual cases arrive with one or two.
 struct BroadcastDims {
   int rank = 0;
   int64_t size[kMaxDims] = {};

@@ -33,17 +33,15 @@ struct Level {
 const Table& choose_cpu_level() {
   const Level levels[] = {
 #if defined(MICA_HAS_LEVEL_avx512)
-      {"avx512",
-       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma"),
-       cpu::avx512::table},
+    {"avx512",
+     __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("fma"),
+     cpu::avx512::table},
 #endif
 #if defined(MICA_HAS_LEVEL_avx2)
-      {"avx2",
-       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-       cpu::avx2::table},
+    {"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), cpu::avx2::table},
 #endif
-      {"baseline", true, cpu::baseline::table},
+    {"baseline", true, cpu::baseline::table},
   };
   const char* asked = std::getenv("MICA_CPU_LEVEL");
   for (const Level& level : levels) {

@@ -23,8 +23,8 @@ void check_same_shape(const char* op, const Tensor& prediction, const Tensor& ta
 // The targets in the prediction's dtype: labels may come as integers.
 Tensor like(const Tensor& target, const Tensor& prediction) { return target.to(prediction.dtype()); }
 
-// The logits from which `activation` made `prediction` on the current tape, known to the tape as they were; undefined if
-// it was something else.
+// The logits from which `activation` made `prediction` on the current tape, known to the tape as they were; undefined
+// if it was something else.
 Tensor logits_of(const Tensor& prediction, const char* activation) {
   Tape* tape = Tape::current();
   const mica::detail::Record* r = tape ? tape->producer(prediction) : nullptr;

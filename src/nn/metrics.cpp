@@ -40,8 +40,8 @@ detail::Total Accuracy::of(const Tensor& prediction, const Tensor& target) {
   if ((same && !one_hot) || (labels && prediction.dim(-1) == 1))
     return over_elements(kName, prediction.reshape(target.shape()), target,
                          [](double p, double t) { return (p > 0.5) == (t > 0.5) ? 1.0 : 0.0; });
-  check(one_hot || labels, kName, "targets must be one-hot or labels of the predictions: prediction ", prediction.shape(),
-        ", target ", target.shape());
+  check(one_hot || labels, kName, "targets must be one-hot or labels of the predictions: prediction ",
+        prediction.shape(), ", target ", target.shape());
   const Tensor p = on_cpu(prediction, prediction.dtype());
   if (p.elements() == 0) return {};
   const Tensor guess = argmax(p);

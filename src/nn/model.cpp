@@ -45,8 +45,8 @@ void Model::compile(CompileOptions options) {
         "the optimizer updates other parameters already: give each model one of its own (fresh() copies the settings)");
   std::vector<std::string> names;
   for (const metrics::Metric& m : options.metrics) {
-    check(m.name() != "loss" && std::find(names.begin(), names.end(), m.name()) == names.end(), "compile", "the name \"",
-          m.name(), "\" is taken: metrics must have different names");
+    check(m.name() != "loss" && std::find(names.begin(), names.end(), m.name()) == names.end(), "compile",
+          "the name \"", m.name(), "\" is taken: metrics must have different names");
     names.push_back(m.name());
   }
   state_->optimizer = options.optimizer;
@@ -118,7 +118,8 @@ void check_examples(const char* op, const Input& input, const data::Column& x) {
 // A running mean of the loss, and the metrics.
 class Meter {
  public:
-  Meter(std::vector<metrics::Metric>& metrics, const std::vector<std::string>& names) : metrics_(metrics), names_(names) {
+  Meter(std::vector<metrics::Metric>& metrics, const std::vector<std::string>& names)
+      : metrics_(metrics), names_(names) {
     for (metrics::Metric& m : metrics_) m.reset();
   }
 
@@ -148,10 +149,10 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
   check(s.loss.defined(), "fit", "the model is not compiled: call compile() first");
   check(options.epochs >= 0, "fit", "epochs must not be negative, got ", options.epochs);
   check(options.batch_size >= 1, "fit", "the batch size must be at least 1, got ", options.batch_size);
-  check(options.validation_split >= 0 && options.validation_split < 1, "fit", "validation_split must be in [0, 1), got ",
-        options.validation_split);
-  check(x.defined() && y.defined() && x.size() == y.size(), "fit", "inputs and targets must be equal in number: ",
-        x.size(), " and ", y.size());
+  check(options.validation_split >= 0 && options.validation_split < 1, "fit",
+        "validation_split must be in [0, 1), got ", options.validation_split);
+  check(x.defined() && y.defined() && x.size() == y.size(), "fit",
+        "inputs and targets must be equal in number: ", x.size(), " and ", y.size());
   check(x.size() > 0, "fit", "there are no examples");
   const Input input = s.input ? *s.input : Input{x.example(), x.dtype()};
   check_examples("fit", input, x);
@@ -160,7 +161,8 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
   data::Dataset validation = options.validation_data;
   if (!validation.images.defined() && options.validation_split > 0) {
     const auto kept = static_cast<int64_t>(static_cast<double>(x.size()) * (1 - options.validation_split));
-    check(kept > 0, "fit", "validation_split ", options.validation_split, " of ", x.size(), " examples leaves none to train on");
+    check(kept > 0, "fit", "validation_split ", options.validation_split, " of ", x.size(),
+          " examples leaves none to train on");
     train_x = x.slice(0, kept);
     train_y = y.slice(0, kept);
     validation = {x.slice(kept, x.size()), y.slice(kept, y.size())};
@@ -179,8 +181,12 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
 
   History history;
   for (const auto& c : options.callbacks) c->on_train_begin(options.epochs);
-  data::Batches batches(train_x, train_y, {.batch_size = options.batch_size, .shuffle = options.shuffle,
-                                           .seed = options.seed, .epoch = s.epochs, .epochs = options.epochs});
+  data::Batches batches(train_x, train_y,
+                        {.batch_size = options.batch_size,
+                         .shuffle = options.shuffle,
+                         .seed = options.seed,
+                         .epoch = s.epochs,
+                         .epochs = options.epochs});
   Logs logs;
   Progress at{.epochs = options.epochs, .batches = batches.per_epoch(), .total = train_x.size(), .logs = logs};
   for (; at.epoch < options.epochs; ++at.epoch) {
@@ -215,7 +221,8 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
     }
     if (history.stopped) break;
     if (validation.images.defined())
-      for (const auto& [name, value] : evaluate(validation.images, validation.labels, {.batch_size = options.batch_size}))
+      for (const auto& [name, value] :
+           evaluate(validation.images, validation.labels, {.batch_size = options.batch_size}))
         logs.set("val_" + name, value);
     ++s.epochs;
     history.epochs_.push_back(logs);
@@ -229,8 +236,8 @@ Logs Model::evaluate(const data::Column& x, const data::Column& y, EvaluateOptio
   const State& s = *state_;
   check(s.built, "evaluate", "the model is not built: give it an Input, or fit it");
   check(s.loss.defined(), "evaluate", "the model is not compiled: call compile() first");
-  check(x.defined() && y.defined() && x.size() == y.size(), "evaluate", "inputs and targets must be equal in number: ",
-        x.size(), " and ", y.size());
+  check(x.defined() && y.defined() && x.size() == y.size(), "evaluate",
+        "inputs and targets must be equal in number: ", x.size(), " and ", y.size());
   check(options.batch_size >= 1, "evaluate", "the batch size must be at least 1, got ", options.batch_size);
   check_examples("evaluate", *s.input, x);
   const ThreadScope threads(options.threads);

@@ -47,9 +47,10 @@ class ProgressBar final : public nn::Callback {
     for (int64_t i = 0; i < kWidth; ++i) bar += i < full ? "━" : "╌";
     const double rate = p.seconds > 0 ? static_cast<double>(p.examples) / p.seconds : 0;
     const double left = rate > 0 ? static_cast<double>(p.total - p.examples) / rate : 0;
-    std::printf("\r\033[KEpoch %*lld/%lld %s %*lld/%lld  %s/s  ETA %s%s", digits(p.epochs), static_cast<long long>(p.epoch + 1),
-                static_cast<long long>(p.epochs), bar.c_str(), digits(p.batches), static_cast<long long>(p.batch),
-                static_cast<long long>(p.batches), grouped(rate).c_str(), duration(left).c_str(), values(p.logs).c_str());
+    std::printf("\r\033[KEpoch %*lld/%lld %s %*lld/%lld  %s/s  ETA %s%s", digits(p.epochs),
+                static_cast<long long>(p.epoch + 1), static_cast<long long>(p.epochs), bar.c_str(), digits(p.batches),
+                static_cast<long long>(p.batch), static_cast<long long>(p.batches), grouped(rate).c_str(),
+                duration(left).c_str(), values(p.logs).c_str());
     std::fflush(stdout);
     open_ = true;
   }

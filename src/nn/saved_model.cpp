@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "mica/autograd/tape.h"
 #include "mica/io/safetensors.h"
@@ -27,7 +27,7 @@ using Parsed = nlohmann::json;        // read with keys that are found fast, how
 
 constexpr const char* kGraphKey = "mica.graph";
 constexpr int kFormatVersion = 1;
-constexpr int kMaxDepth = 64;            // of models in models
+constexpr int kMaxDepth = 64;           // of models in models
 constexpr size_t kMaxGraph = 16 << 20;  // bytes of JSON: 80,000 layers
 
 struct Type {
@@ -44,9 +44,9 @@ Type built_in() {
 }
 
 std::vector<Type>& types() {
-  static std::vector<Type> all{built_in<Dense>(),     built_in<Conv2D>(),  built_in<MaxPool2D>(), built_in<AveragePool2D>(),
-                               built_in<Dropout>(),   built_in<Flatten>(), built_in<Rescaling>(), built_in<Activation>(),
-                               built_in<Chain>()};
+  static std::vector<Type> all{built_in<Dense>(),         built_in<Conv2D>(),     built_in<MaxPool2D>(),
+                               built_in<AveragePool2D>(), built_in<Dropout>(),    built_in<Flatten>(),
+                               built_in<Rescaling>(),     built_in<Activation>(), built_in<Chain>()};
   return all;
 }
 
@@ -76,7 +76,9 @@ using Seen = std::vector<std::pair<Layer, std::string>>;
 
 Json layer_to_json(Layer layer, const std::string& name, const std::string& folder, Seen& seen);
 
-std::string joined(const std::string& folder, const std::string& name) { return folder.empty() ? name : folder + "." + name; }
+std::string joined(const std::string& folder, const std::string& name) {
+  return folder.empty() ? name : folder + "." + name;
+}
 
 // Writes a layer's configuration; children become objects of their own.
 class ConfigWriter final : public Visitor {
@@ -270,7 +272,8 @@ class ConfigReader final : public Visitor {
 };
 
 Layer Reader::layer(const Parsed& node, const std::string& folder, int depth) {
-  if (!node.is_object() || depth > kMaxDepth) malformed(path_, "the graph's nodes must be objects, nested less than ", kMaxDepth);
+  if (!node.is_object() || depth > kMaxDepth)
+    malformed(path_, "the graph's nodes must be objects, nested less than ", kMaxDepth);
   const auto name = get<std::string>(node, "name", "a node");
   const std::string where = "node \"" + name + "\"", path = joined(folder, name);
   if (node.contains("shares")) {
@@ -396,8 +399,8 @@ void set_tensors(Layer& layer, const io::SafetensorsFile& file, bool rebind) {
     if (found == stored.end()) malformed(file.path, "there is no tensor \"", name, "\"");
     const Tensor& t = *found->second;
     if (!rebind && (t.shape() != value.shape() || t.dtype() != value.dtype()))
-      malformed(file.path, "tensor \"", name, "\" is ", t.shape(), " ", t.dtype(), ", but the model has ", value.shape(),
-                " ", value.dtype());
+      malformed(file.path, "tensor \"", name, "\" is ", t.shape(), " ", t.dtype(), ", but the model has ",
+                value.shape(), " ", value.dtype());
     ++used;
   });
   if (used != stored.size())
@@ -428,8 +431,9 @@ void Model::save(const std::string& path) const {
   check(s.built, "save", "the model is not built: give it an Input, or fit it");
   Layer layer = s.layer;
   name_parameters(layer);
-  Json graph{{"format", kFormatVersion},
-             {"inputs", {{{"name", "input"}, {"shape", to_json(s.input->shape)}, {"dtype", to_string(s.input->dtype)}}}}};
+  Json graph{
+      {"format", kFormatVersion},
+      {"inputs", {{{"name", "input"}, {"shape", to_json(s.input->shape)}, {"dtype", to_string(s.input->dtype)}}}}};
   Seen seen;
   Json nodes = layer.as<Chain>() ? chain_to_json(*layer.as<Chain>(), "", seen)
                                  : Json::array({layer_to_json(layer, "model", "", seen)});
@@ -454,7 +458,8 @@ Model Model::load(const std::string& path) {
   const io::SafetensorsFile file = io::load_safetensors(path);
   const std::string* text = file.find_metadata(kGraphKey);
   if (!text) malformed(path, "the file holds tensors but no Mica model (no \"", kGraphKey, "\" in its metadata)");
-  if (text->size() > kMaxGraph) malformed(path, "the model's graph is larger than ", static_cast<uint64_t>(kMaxGraph), " bytes");
+  if (text->size() > kMaxGraph)
+    malformed(path, "the model's graph is larger than ", static_cast<uint64_t>(kMaxGraph), " bytes");
   const Parsed graph = Parsed::parse(*text, nullptr, false);
   if (!graph.is_object()) malformed(path, "the model's graph is no JSON object");
   Reader reader(path);
@@ -462,7 +467,8 @@ Model Model::load(const std::string& path) {
   if (format != kFormatVersion)
     malformed(path, "the graph's format is ", format, "; this version of Mica reads format ", kFormatVersion);
   const Parsed &inputs = member(graph, "inputs"), &nodes = member(graph, "nodes");
-  if (!inputs.is_array() || inputs.size() != 1 || !inputs[0].is_object()) malformed(path, "the graph must have one input");
+  if (!inputs.is_array() || inputs.size() != 1 || !inputs[0].is_object())
+    malformed(path, "the graph must have one input");
   const Input input{reader.shape(member(inputs[0], "shape"), "the input's shape"),
                     dtype_named(path, reader.get<std::string>(inputs[0], "dtype", "the input"))};
   for (const int64_t size : input.shape)

@@ -28,7 +28,8 @@ std::string snake_case(const std::string& type) {
 
 void Chain::add(Layer layer) {
   const std::string base = snake_case(layer.type());
-  const auto before = std::count_if(types_.begin(), types_.end(), [&](const std::string& other) { return other == base; });
+  const auto before =
+      std::count_if(types_.begin(), types_.end(), [&](const std::string& other) { return other == base; });
   std::string name = before == 0 ? base : base + "_" + std::to_string(before);
   while (std::find(names_.begin(), names_.end(), name) != names_.end()) name += "_";  // a type may be called so
   types_.push_back(base);

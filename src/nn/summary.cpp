@@ -47,7 +47,8 @@ std::string Model::summary() const {
   std::vector<Row> rows{{"input (" + std::string(to_string(s.input->dtype)) + ")", batch_shape(s.input->shape), ""}};
   Tape::Pause pause;
   CallScope scope(CallScope::Inference{});
-  Tensor x = zeros(s.input->shape.with_first(1), {s.input->dtype, parameters().empty() ? Device::cpu() : parameters()[0].value().device()});
+  Tensor x = zeros(s.input->shape.with_first(1),
+                   {s.input->dtype, parameters().empty() ? Device::cpu() : parameters()[0].value().device()});
   const auto row = [&](const std::string& name, Layer layer) {
     x = layer.forward(x, scope.call());
     const int64_t n = elements(nn::parameters(layer));

@@ -8,8 +8,8 @@
 
 namespace mica::ops {
 
-/// The ops whose records cross-entropy looks for, to compute from the logits that they saved second. It compares addresses:
-/// somebody's own op may have the same name.
+/// The ops whose records cross-entropy looks for, to compute from the logits that they saved second. It compares
+/// addresses: somebody's own op may have the same name.
 inline constexpr char kSoftmax[] = "softmax";
 inline constexpr char kSigmoid[] = "sigmoid";
 
@@ -34,8 +34,8 @@ inline kernels::Write write(const Gradients::Out& out) {
 /// The broadcast of `a` and `b` to `shape`, with axes merged where both run on.
 kernels::BroadcastDims broadcast_dims(const Shape& shape, const Shape& a, const Shape& b);
 
-/// Whether a kernel can apply the function in its epilogue and find the gradient from the result alone. Sigmoid stays an
-/// op of its own: cross-entropy looks for it.
+/// Whether a kernel can apply the function in its epilogue and find the gradient from the result alone. Sigmoid stays
+/// an op of its own: cross-entropy looks for it.
 inline bool fuses(UnaryOp op) { return op == UnaryOp::identity || op == UnaryOp::relu || op == UnaryOp::tanh; }
 
 /// dy times the derivative of a fused activation, from the result y: dy itself where there is none.

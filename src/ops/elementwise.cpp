@@ -132,7 +132,8 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
           if (!g.needs(i)) continue;
           Tensor dx = empty_like(g.dy());
           kernels_for(dx.device())
-              .binary_gradient(c, op, i, dx.dtype(), dims, g.saved(0).raw(), g.saved(1).raw(), g.dy().raw(), ops::out(dx));
+              .binary_gradient(c, op, i, dx.dtype(), dims, g.saved(0).raw(), g.saved(1).raw(), g.dy().raw(),
+                               ops::out(dx));
           g.add(i, sum_to(dx, g.saved(i).shape()));
         }
       });

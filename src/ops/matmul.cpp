@@ -48,7 +48,8 @@ Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options) {
   ops::check_float("matmul", "the first operand", a);
   ops::check_like("matmul", "the second operand", b, a);
   const auto [ta, tb] = options;
-  check(a.rank() >= 2 && b.rank() >= 2, "matmul", "operands must have at least 2 axes: ", a.shape(), " and ", b.shape());
+  check(a.rank() >= 2 && b.rank() >= 2, "matmul", "operands must have at least 2 axes: ", a.shape(), " and ",
+        b.shape());
   const int64_t m = a.dim(ta ? -1 : -2), k = a.dim(ta ? -2 : -1);
   const int64_t kb = b.dim(tb ? -1 : -2), n = b.dim(tb ? -2 : -1);
   check(k == kb, "matmul", "inner sizes must match: ", a.shape(), ta ? " transposed" : "", " and ", b.shape(),
@@ -126,18 +127,19 @@ Tensor dense(const Tensor& x, const Tensor& w, const Tensor& bias, UnaryOp activ
   Tensor y = empty(shape, {x.dtype(), x.device()});
   product(1, {x, m, k, false}, 0, {w, k, n, false}, 0, y, Write::overwrite, bias.raw(), activation);
   if (Tape* tape = Tape::recording(x, w, bias))
-    tape->record("dense", {&x, &w, &bias}, {&y}, {&x, &w, activation == UnaryOp::identity ? &w : &y}, [=](Gradients& g) {
-      const Tensor dz = ops::activation_gradient(activation, g.saved(2), g.dy());
-      if (g.needs(0)) {
-        Gradients::Out dx = g.out(0);
-        product(1, {dz, m, n, false}, 0, {g.saved(1), k, n, true}, 0, dx.tensor, ops::write(dx));
-      }
-      if (g.needs(1)) {
-        Gradients::Out dw = g.out(1);
-        product(1, {g.saved(0), m, k, true}, 0, {dz, m, n, false}, 0, dw.tensor, ops::write(dw));
-      }
-      if (g.needs(2)) ops::bias_gradient(g, 2, dz);
-    });
+    tape->record("dense", {&x, &w, &bias}, {&y}, {&x, &w, activation == UnaryOp::identity ? &w : &y},
+                 [=](Gradients& g) {
+                   const Tensor dz = ops::activation_gradient(activation, g.saved(2), g.dy());
+                   if (g.needs(0)) {
+                     Gradients::Out dx = g.out(0);
+                     product(1, {dz, m, n, false}, 0, {g.saved(1), k, n, true}, 0, dx.tensor, ops::write(dx));
+                   }
+                   if (g.needs(1)) {
+                     Gradients::Out dw = g.out(1);
+                     product(1, {g.saved(0), m, k, true}, 0, {dz, m, n, false}, 0, dw.tensor, ops::write(dw));
+                   }
+                   if (g.needs(2)) ops::bias_gradient(g, 2, dz);
+                 });
   return y;
 }
 

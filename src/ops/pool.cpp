@@ -12,11 +12,23 @@ kernels::Pool2DArgs pool_args(const char* op, const Tensor& x, Size2 window, Poo
   check(x.rank() == 4, op, "the input must be images [N,H,W,C], got ", x.shape());
   check(options.strides.h >= 0 && options.strides.w >= 0, op, "the stride must be at least 1, got ",
         std::min(options.strides.h, options.strides.w));
-  const int64_t sh = options.strides.h ? options.strides.h : window.h, sw = options.strides.w ? options.strides.w : window.w;
+  const int64_t sh = options.strides.h ? options.strides.h : window.h,
+                sw = options.strides.w ? options.strides.w : window.w;
   const Windows rows = windows(op, x.dim(1), window.h, sh, options.padding);
   const Windows cols = windows(op, x.dim(2), window.w, sw, options.padding);
-  return {.dtype = x.dtype(), .n = x.dim(0), .h = x.dim(1), .w = x.dim(2), .c = x.dim(3), .kh = window.h, .kw = window.w,
-          .sh = sh, .sw = sw, .oh = rows.count, .ow = cols.count, .pad_top = rows.before, .pad_left = cols.before};
+  return {.dtype = x.dtype(),
+          .n = x.dim(0),
+          .h = x.dim(1),
+          .w = x.dim(2),
+          .c = x.dim(3),
+          .kh = window.h,
+          .kw = window.w,
+          .sh = sh,
+          .sw = sw,
+          .oh = rows.count,
+          .ow = cols.count,
+          .pad_top = rows.before,
+          .pad_left = cols.before};
 }
 
 }  // namespace

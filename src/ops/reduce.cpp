@@ -57,7 +57,8 @@ Tensor scaled_sum(const Tensor& x, unsigned mask, double scale) {
     for (int i = 0; i < y.rank(); ++i) (i < begin ? args.outer : i < end ? args.n : args.inner) *= shape[i];
     for (int i = begin; i < end; ++i) shape[i] = 1;
     Tensor z = empty(shape, {x.dtype(), x.device()});
-    kernels_for(x.device()).reduce_sum(ctx, args, scaled ? 1.0 : scale, y.raw(), ops::out(z), kernels::Write::overwrite);
+    kernels_for(x.device())
+        .reduce_sum(ctx, args, scaled ? 1.0 : scale, y.raw(), ops::out(z), kernels::Write::overwrite);
     scaled = true;
     y = std::move(z);
     end = begin;
@@ -72,8 +73,9 @@ Tensor reduce(const char* op, const Tensor& x, const Axes& axes, bool keepdims, 
   int64_t count = 1;  // of the elements behind each result
   for (int i = 0; i < x.rank(); ++i)
     if (mask >> i & 1u) count *= x.dim(i);
-  const double scale =
-      !average ? 1.0 : count > 0 ? 1.0 / static_cast<double>(count) : std::numeric_limits<double>::quiet_NaN();
+  const double scale = !average    ? 1.0
+                       : count > 0 ? 1.0 / static_cast<double>(count)
+                                   : std::numeric_limits<double>::quiet_NaN();
   Tensor y = scaled_sum(x, mask, scale);
   y = y.shares_storage_with(x) ? y.clone() : y;  // nothing was reduced
   y = y.detach().reshape(reduced(x.shape(), mask, keepdims));

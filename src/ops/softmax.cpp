@@ -31,7 +31,8 @@ Tensor softmax(const Tensor& x) {
       Gradients::Out dx = g.out(0);
       Context c = context(g.dy().device());
       kernels_for(g.dy().device())
-          .softmax_gradient(c, g.dy().dtype(), rows, n, g.saved(0).raw(), g.dy().raw(), ops::out(dx.tensor), ops::write(dx));
+          .softmax_gradient(c, g.dy().dtype(), rows, n, g.saved(0).raw(), g.dy().raw(), ops::out(dx.tensor),
+                            ops::write(dx));
     });
   return y;
 }

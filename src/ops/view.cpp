@@ -26,7 +26,8 @@ Tensor Tensor::reshape(const Shape& wanted) const {
     check(known > 0 && elements() % known == 0, "reshape", "cannot infer the -1: ", shape_, " to ", wanted);
     target[unknown] = elements() / known;
   }
-  check(target.elements() == elements(), "reshape", "the number of elements must stay the same: ", shape_, " to ", wanted);
+  check(target.elements() == elements(), "reshape", "the number of elements must stay the same: ", shape_, " to ",
+        wanted);
   Tensor y = TensorAccess::view(*this, 0, target);
   if (Tape* tape = Tape::recording(*this))
     tape->record("reshape", {this}, {&y}, {}, [shape = shape_](Gradients& g) { g.add(0, g.dy().reshape(shape)); });
@@ -46,7 +47,8 @@ Tensor rows(const char* op, const Tensor& x, int64_t begin, const Shape& shape) 
       Context ctx = context(g.dy().device());
       const kernels::Table& k = kernels_for(g.dy().device());
       if (!dx.accumulate) k.fill(ctx, dx.tensor.dtype(), dx.tensor.elements(), 0, ops::out(dx.tensor));
-      k.accumulate(ctx, g.dy().dtype(), g.dy().elements(), g.dy().raw(), static_cast<char*>(ops::out(dx.tensor)) + offset);
+      k.accumulate(ctx, g.dy().dtype(), g.dy().elements(), g.dy().raw(),
+                   static_cast<char*>(ops::out(dx.tensor)) + offset);
     });
   return y;
 }

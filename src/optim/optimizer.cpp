@@ -48,8 +48,8 @@ void Optimizer::attach(std::vector<Parameter> given) {
   for (const Parameter& p : parameters)
     check(p.defined(), name(), "a parameter has no value yet: build the layer first (", p.name(), ")");
   for (const Parameter& p : parameters)
-    check(p.value().dtype() == float32 || p.value().dtype() == float64, name(), "parameters must be float32 or float64, ",
-          p.name(), " is ", p.value().dtype());
+    check(p.value().dtype() == float32 || p.value().dtype() == float64, name(),
+          "parameters must be float32 or float64, ", p.name(), " is ", p.value().dtype());
   std::vector<std::vector<Tensor>> states(static_cast<size_t>(state().rule->states()));
   for (std::vector<Tensor>& each : states) {
     each.resize(parameters.size());
@@ -81,8 +81,8 @@ void Optimizer::step() {
   for (const std::vector<Tensor>& each : s.states)
     for (size_t i = 0; i < each.size(); ++i)
       check(each[i].shape() == s.parameters[i].shape() && each[i].device() == s.parameters[i].value().device(), "step",
-            "parameter ", s.parameters[i].name(), " was replaced since the optimizer was attached: ", each[i].shape(), " ",
-            each[i].device(), ", now ", s.parameters[i].shape(), " ", s.parameters[i].value().device());
+            "parameter ", s.parameters[i].name(), " was replaced since the optimizer was attached: ", each[i].shape(),
+            " ", each[i].device(), ", now ", s.parameters[i].shape(), " ", s.parameters[i].value().device());
   ++s.iterations;
   const auto pointer = [](const Tensor& t) { return static_cast<const char*>(t.raw()); };
   for (size_t i = 0; i < s.parameters.size();) {
@@ -146,9 +146,15 @@ struct AdamRule final : detail::Rule {
     Context ctx = context(device);
     const double t = static_cast<double>(step);
     kernels_for(device).adam(ctx,
-                             {.dtype = dtype, .n = n, .learning_rate = learning_rate, .beta1 = o.beta1,
-                              .beta2 = o.beta2, .epsilon = o.epsilon, .weight_decay = o.weight_decay,
-                              .bias_correction1 = 1 - std::pow(o.beta1, t), .bias_correction2 = 1 - std::pow(o.beta2, t)},
+                             {.dtype = dtype,
+                              .n = n,
+                              .learning_rate = learning_rate,
+                              .beta1 = o.beta1,
+                              .beta2 = o.beta2,
+                              .epsilon = o.epsilon,
+                              .weight_decay = o.weight_decay,
+                              .bias_correction1 = 1 - std::pow(o.beta1, t),
+                              .bias_correction2 = 1 - std::pow(o.beta2, t)},
                              g, w, states[0], states[1]);
   }
   AdamOptions o;
@@ -163,8 +169,12 @@ struct SGDRule final : detail::Rule {
               void* const* states) const override {
     Context ctx = context(device);
     kernels_for(device).sgd(ctx,
-                            {.dtype = dtype, .n = n, .learning_rate = learning_rate, .momentum = o.momentum,
-                             .weight_decay = o.weight_decay, .nesterov = o.nesterov},
+                            {.dtype = dtype,
+                             .n = n,
+                             .learning_rate = learning_rate,
+                             .momentum = o.momentum,
+                             .weight_decay = o.weight_decay,
+                             .nesterov = o.nesterov},
                             g, w, states[0]);
   }
   SGDOptions o;

@@ -176,7 +176,9 @@ TEST_CASE("dense passes a gradient check with and without bias, with each activa
 #define MICA_OP(function, Functor) UnaryOp::function,
   for (const UnaryOp activation : {MICA_UNARY_OPS(MICA_OP)})
 #undef MICA_OP
-    for (const auto& [shape, units] : shapes) {
+    for (const auto& pair : shapes) {
+      const Shape& shape = pair.first;
+      const int64_t units = pair.second;
       CAPTURE(static_cast<int>(activation));
       CAPTURE(shape);
       CAPTURE(units);

@@ -20,8 +20,8 @@ double gradcheck(Tensor (*call)(const void* f, const Tensors& xs), const void* f
 /// Returns the largest error; throws Error naming the input and element where it is above the tolerance.
 template <class F>
 double gradcheck(const F& f, const Tensors& inputs, const GradcheckOptions& options = {}) {
-  return detail::gradcheck([](const void* g, const Tensors& xs) -> Tensor { return (*static_cast<const F*>(g))(xs); }, &f,
-                           inputs, options);
+  return detail::gradcheck([](const void* g, const Tensors& xs) -> Tensor { return (*static_cast<const F*>(g))(xs); },
+                           &f, inputs, options);
 }
 
 }  // namespace mica

@@ -70,8 +70,8 @@ class Parameter {
   detail::Leaf* leaf_;
 };
 
-/// Moves the values and gradients of `parameters` into flat storages, one for each dtype and device, each parameter at a
-/// 64-byte boundary, so that an update is one pass. Values are kept; the handles stay valid.
+/// Moves the values and gradients of `parameters` into flat storages, one for each dtype and device, each parameter at
+/// a 64-byte boundary, so that an update is one pass. Values are kept; the handles stay valid.
 void pack(const std::vector<Parameter>& parameters);
 
 }  // namespace mica

@@ -108,8 +108,9 @@ class Gradients {
   detail::Record& record_;
 };
 
-/// While a Tape is in scope, the ops that this thread runs on parameters, watched tensors and what follows from them are
-/// recorded. Tapes nest: the innermost records. A tape belongs to the thread that made it. First-order gradients only.
+/// While a Tape is in scope, the ops that this thread runs on parameters, watched tensors and what follows from them
+/// are recorded. Tapes nest: the innermost records. A tape belongs to the thread that made it. First-order gradients
+/// only.
 class Tape {
  public:
   Tape();
@@ -124,8 +125,8 @@ class Tape {
   /// element. The record is consumed: a second call throws Error, and so does a saved tensor written to since.
   void backward(const Tensor& loss);
 
-  /// d(y)/d(x) for each of `xs` (watched tensors, trainable parameters' tensors or recorded results), zeros where y does
-  /// not depend on it. y has one element. Parameters' own gradients are left alone. Consumes the record.
+  /// d(y)/d(x) for each of `xs` (watched tensors, trainable parameters' tensors or recorded results), zeros where y
+  /// does not depend on it. y has one element. Parameters' own gradients are left alone. Consumes the record.
   Tensors gradient(const Tensor& y, std::span<const Tensor> xs);
   Tensors gradient(const Tensor& y, std::initializer_list<Tensor> xs) {
     return gradient(y, std::span(xs.begin(), xs.size()));
@@ -162,8 +163,8 @@ class Tape {
   template <class F>
   void record(const char* op, std::initializer_list<const Tensor*> inputs, std::initializer_list<Tensor*> outputs,
               std::initializer_list<const Tensor*> saved, F gradient) {
-    detail::Record* r = begin(op, {inputs.begin(), inputs.size()}, {outputs.begin(), outputs.size()},
-                              {saved.begin(), saved.size()});
+    detail::Record* r =
+        begin(op, {inputs.begin(), inputs.size()}, {outputs.begin(), outputs.size()}, {saved.begin(), saved.size()});
     set_gradient(r, std::move(gradient));
   }
   template <class F>
@@ -224,8 +225,8 @@ class Tape {
   bool consumed_ = false;
 };
 
-/// An op of one's own, called `name` (a literal: the pointer is kept): `forward()` computes the result unrecorded; `gradient(dy)` returns the gradient of the only
-/// input, or Tensors with one gradient for each input.
+/// An op of one's own, called `name` (a literal: the pointer is kept): `forward()` computes the result unrecorded;
+/// `gradient(dy)` returns the gradient of the only input, or Tensors with one gradient for each input.
 template <class Forward, class Gradient>
 Tensor custom_op(const char* name, std::initializer_list<Tensor> inputs, Forward forward, Gradient gradient) {
   Tensor y;
@@ -247,8 +248,8 @@ Tensor custom_op(const char* name, std::initializer_list<Tensor> inputs, Forward
       g.add(0, gradient(g.dy()));
     } else {
       Tensors dxs = gradient(g.dy());
-      check(static_cast<int>(dxs.size()) == count, name, "the gradient function returned ", dxs.size(),
-            " tensors for ", count, " inputs");
+      check(static_cast<int>(dxs.size()) == count, name, "the gradient function returned ", dxs.size(), " tensors for ",
+            count, " inputs");
       for (int i = 0; i < count; ++i)
         if (g.needs(i)) g.add(i, std::move(dxs[static_cast<size_t>(i)]));
     }

@@ -62,17 +62,29 @@ namespace detail {
 template <class T>
 struct dtype_of_t;
 template <>
-struct dtype_of_t<float> { static constexpr DType value = DType::float32; };
+struct dtype_of_t<float> {
+  static constexpr DType value = DType::float32;
+};
 template <>
-struct dtype_of_t<double> { static constexpr DType value = DType::float64; };
+struct dtype_of_t<double> {
+  static constexpr DType value = DType::float64;
+};
 template <>
-struct dtype_of_t<BFloat16> { static constexpr DType value = DType::bfloat16; };
+struct dtype_of_t<BFloat16> {
+  static constexpr DType value = DType::bfloat16;
+};
 template <>
-struct dtype_of_t<int32_t> { static constexpr DType value = DType::int32; };
+struct dtype_of_t<int32_t> {
+  static constexpr DType value = DType::int32;
+};
 template <>
-struct dtype_of_t<int64_t> { static constexpr DType value = DType::int64; };
+struct dtype_of_t<int64_t> {
+  static constexpr DType value = DType::int64;
+};
 template <>
-struct dtype_of_t<uint8_t> { static constexpr DType value = DType::uint8; };
+struct dtype_of_t<uint8_t> {
+  static constexpr DType value = DType::uint8;
+};
 
 }  // namespace detail
 

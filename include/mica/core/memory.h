@@ -23,9 +23,9 @@ void release_cached();
 
 namespace detail {
 
-/// 64-byte aligned memory of at least `bytes`; throws std::bad_alloc. Freed blocks are kept by size class and handed out
-/// again, so a warm training step never reaches the system; at most 2 GiB of them. Under the address sanitizer nothing is
-/// kept.
+/// 64-byte aligned memory of at least `bytes`; throws std::bad_alloc. Freed blocks are kept by size class and handed
+/// out again, so a warm training step never reaches the system; at most 2 GiB of them. Under the address sanitizer
+/// nothing is kept.
 void* allocate(size_t bytes);
 void deallocate(void* block, size_t bytes) noexcept;
 

@@ -82,7 +82,8 @@ class Tensor {
   /// A float32 scalar.
   explicit Tensor(double value);
   Tensor(const Tensor& other)
-      : storage_(other.storage_), offset_(other.offset_), shape_(other.shape_), dtype_(other.dtype_), from_(other.from_) {
+      : storage_(other.storage_), offset_(other.offset_), shape_(other.shape_), dtype_(other.dtype_),
+        from_(other.from_) {
     if (storage_) storage_->references.fetch_add(1, std::memory_order_relaxed);
   }
   Tensor(Tensor&& other) noexcept
@@ -140,8 +141,8 @@ class Tensor {
 
   /// A copy in storage of its own. Differentiable.
   Tensor clone() const;
-  /// Converted to `dtype`: floats to integers truncate toward zero (NaN gives 0, out of range saturates). Differentiable
-  /// between float32 and float64.
+  /// Converted to `dtype`: floats to integers truncate toward zero (NaN gives 0, out of range saturates).
+  /// Differentiable between float32 and float64.
   Tensor to(DType dtype) const;
   /// On `device`: the tensor itself when it is there already. Differentiable.
   Tensor to(Device device) const;
@@ -169,7 +170,8 @@ class Tensor {
   friend struct TensorAccess;
 
   void reset() noexcept {
-    if (storage_ && storage_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) detail::Storage::destroy(storage_);
+    if (storage_ && storage_->references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+      detail::Storage::destroy(storage_);
     storage_ = nullptr;
   }
   void check_dtype(DType wanted) const {
@@ -203,8 +205,8 @@ Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
 /// start, start + step, ... below stop.
 Tensor arange(double start, double stop, double step = 1, TensorOptions options = {});
-/// Uniform in [low, high) / normal, from Philox under `key`: the same numbers on every device (normal ones to the rounding
-/// of its math library). float32 or float64.
+/// Uniform in [low, high) / normal, from Philox under `key`: the same numbers on every device (normal ones to the
+/// rounding of its math library). float32 or float64.
 Tensor random_uniform(const Shape& shape, double low, double high, RandomKey key, TensorOptions options = {});
 Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey key, TensorOptions options = {});
 

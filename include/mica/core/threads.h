@@ -9,8 +9,8 @@ namespace MICA_EXPORT mica {
 /// set_num_threads said, or the number of processors.
 int num_threads();
 
-/// Sets the process-wide number of threads; throws Error unless 1 <= count <= 256. Results depend on this number, not on
-/// how many of the threads were free: work is cut into `count` parts whoever runs them.
+/// Sets the process-wide number of threads; throws Error unless 1 <= count <= 256. Results depend on this number, not
+/// on how many of the threads were free: work is cut into `count` parts whoever runs them.
 void set_num_threads(int count);
 
 /// Overrides num_threads() on this thread while in scope; 0 changes nothing.

@@ -13,10 +13,10 @@ namespace data {
 struct BatchOptions {
   int64_t batch_size = 32;
   bool shuffle = false;
-  bool drop_last = false;       ///< leave out a last batch that is not full
+  bool drop_last = false;  ///< leave out a last batch that is not full
   uint64_t seed = mica::seed();
-  int64_t epoch = 0;            ///< with the seed, it decides the order
-  int64_t epochs = 1;           ///< how many passes, epoch, epoch + 1, ...
+  int64_t epoch = 0;   ///< with the seed, it decides the order
+  int64_t epochs = 1;  ///< how many passes, epoch, epoch + 1, ...
 };
 
 struct Batch {

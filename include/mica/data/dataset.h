@@ -9,8 +9,8 @@
 namespace MICA_EXPORT mica {
 namespace data {
 
-/// Examples along the first axis. A batch of them is `values * scale + offset` as float32 where a scale or offset is given,
-/// and the values as they are otherwise: images stay uint8 in memory.
+/// Examples along the first axis. A batch of them is `values * scale + offset` as float32 where a scale or offset is
+/// given, and the values as they are otherwise: images stay uint8 in memory.
 class Column {
  public:
   Column() = default;

@@ -8,8 +8,8 @@
 namespace MICA_EXPORT mica {
 namespace nn {
 
-/// `.activation = relu`, `nn::Activation(softmax)`: any Tensor f(const Tensor&). Those of Mica are known by name, which is
-/// what a saved model holds; register_activation names others.
+/// `.activation = relu`, `nn::Activation(softmax)`: any Tensor f(const Tensor&). Those of Mica are known by name, which
+/// is what a saved model holds; register_activation names others.
 class Activation : public Module<Activation> {
  public:
   using Function = Tensor (*)(const Tensor&);

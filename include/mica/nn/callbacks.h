@@ -13,7 +13,8 @@
 namespace MICA_EXPORT mica {
 namespace nn {
 
-/// Asks fit to end after the current batch. Copies share the request; request_stop() may be called from a signal handler.
+/// Asks fit to end after the current batch. Copies share the request; request_stop() may be called from a signal
+/// handler.
 class StopToken {
  public:
   StopToken() : requested_(std::make_shared<std::atomic<bool>>(false)) {}
@@ -57,11 +58,11 @@ class History {
 
 /// Where training stands when a callback is told of it.
 struct Progress {
-  int64_t epoch = 0, epochs = 0;        ///< this one from 0, and how many
-  int64_t batch = 0, batches = 0;       ///< done in this epoch, and how many
-  int64_t examples = 0, total = 0;      ///< likewise
-  double seconds = 0;                   ///< since the epoch began
-  const Logs& logs;                     ///< loss and metrics so far
+  int64_t epoch = 0, epochs = 0;    ///< this one from 0, and how many
+  int64_t batch = 0, batches = 0;   ///< done in this epoch, and how many
+  int64_t examples = 0, total = 0;  ///< likewise
+  double seconds = 0;               ///< since the epoch began
+  const Logs& logs;                 ///< loss and metrics so far
 };
 
 /// Told of each step of fit. Override what you need.

@@ -24,7 +24,8 @@ class Conv2D : public Module<Conv2D> {
 
   Conv2D() = default;
   /// Throws Error unless filters, the kernel's sizes and the strides are at least 1.
-  Conv2D(int64_t filters, Size2 kernel, Conv2DOptions options = {}) : filters_(filters), size_(kernel), options_(options) {
+  Conv2D(int64_t filters, Size2 kernel, Conv2DOptions options = {})
+      : filters_(filters), size_(kernel), options_(options) {
     check(filters >= 1, "conv2d", "there must be at least 1 filter, got ", filters);
     windows("conv2d", kernel.h, kernel.h, options.strides.h, options.padding);
     windows("conv2d", kernel.w, kernel.w, options.strides.w, options.padding);
@@ -32,8 +33,7 @@ class Conv2D : public Module<Conv2D> {
 
   Tensor forward(const Tensor& x, Call& call) const {
     check(x.rank() == 4, "conv2d", "the input must be images [N,H,W,C], got ", x.shape());
-    const Tensor kernel =
-        call.parameter(kernel_, {size_.h, size_.w, x.dim(3), filters_}, options_.kernel_initializer);
+    const Tensor kernel = call.parameter(kernel_, {size_.h, size_.w, x.dim(3), filters_}, options_.kernel_initializer);
     const Tensor bias = options_.use_bias ? call.parameter(bias_, {filters_}, options_.bias_initializer) : Tensor();
     return options_.activation.after(
         conv2d(x, kernel, bias,

@@ -8,8 +8,8 @@
 namespace MICA_EXPORT mica {
 namespace nn {
 
-/// A rule that fills a parameter, known by name. fan_in and fan_out of a kernel [..., in, out] are its inputs and outputs
-/// times the window's elements.
+/// A rule that fills a parameter, known by name. fan_in and fan_out of a kernel [..., in, out] are its inputs and
+/// outputs times the window's elements.
 struct Initializer {
   enum class Rule : unsigned char { zeros, ones, glorot_uniform, glorot_normal, he_uniform, he_normal };
   Rule rule = Rule::zeros;
@@ -21,8 +21,8 @@ struct Initializer {
   static Initializer named(const std::string& name);
 };
 
-/// Glorot, Bengio, AISTATS 2010, equation 16: uniform within sqrt(6 / (fan_in + fan_out)), or normal of the same variance.
-/// He et al., ICCV 2015, equation 10: variance 2 / fan_in.
+/// Glorot, Bengio, AISTATS 2010, equation 16: uniform within sqrt(6 / (fan_in + fan_out)), or normal of the same
+/// variance. He et al., ICCV 2015, equation 10: variance 2 / fan_in.
 namespace init {
 inline constexpr Initializer zeros{Initializer::Rule::zeros};
 inline constexpr Initializer ones{Initializer::Rule::ones};

@@ -26,8 +26,8 @@ class Visitor;
 /// How a model is called: `automatic` trains while a tape records and infers otherwise.
 enum class Mode : unsigned char { automatic, training, inference };
 
-/// Overrides the mode of the calls on this thread while in scope: gradients through frozen statistics (inference under a
-/// tape), Monte Carlo dropout (training without one).
+/// Overrides the mode of the calls on this thread while in scope: gradients through frozen statistics (inference under
+/// a tape), Monte Carlo dropout (training without one).
 class ModeScope {
  public:
   explicit ModeScope(Mode mode);
@@ -64,8 +64,8 @@ class Call {
   /// Whether this call infers sizes: layers then make their parameters by parameter().
   bool building() const { return building_; }
 
-  /// The parameter's tensor. In a building call one that is not there yet gets its values. Throws Error when the layer is
-  /// not built, was built for another shape, or does not list the parameter in visit().
+  /// The parameter's tensor. In a building call one that is not there yet gets its values. Throws Error when the layer
+  /// is not built, was built for another shape, or does not list the parameter in visit().
   Tensor parameter(const Parameter& p, const Shape& shape, Initializer initializer);
 
   /// The call under way on this thread, or nullptr.
@@ -155,8 +155,10 @@ Tensor forward(const T& layer, const Tensor& x, Call& call) {
 /// What can be a layer: it is called (`Tensor operator()(const Tensor&) const`, or forward() with a Call) and lists its
 /// parameters, buffers, children and configuration in visit().
 template <class T>
-concept LayerLike = (detail::ForwardsMany<T> || detail::ForwardsOne<T> || detail::Callable<T>) &&
-                    requires(T& t, Visitor& v) { t.visit(v); };
+concept LayerLike = (detail::ForwardsMany<T> || detail::ForwardsOne<T> || detail::Callable<T>)&&requires(T& t,
+                                                                                                         Visitor& v) {
+  t.visit(v);
+};
 
 /// Walks a layer. A layer's visit() calls it once for each thing that it owns, in a fixed order: that one list serves
 /// building, saving, loading, moving, cloning, freezing and the summary. Visitors override what they care for.
@@ -220,8 +222,7 @@ class Layer {
   Layer() = default;
   template <class T>
     requires(!std::same_as<std::remove_cvref_t<T>, Layer> && LayerLike<std::remove_cvref_t<T>>)
-  Layer(T&& layer)
-      : held_(std::make_shared<Holder<std::remove_cvref_t<T>>>(std::forward<T>(layer))) {}
+  Layer(T&& layer) : held_(std::make_shared<Holder<std::remove_cvref_t<T>>>(std::forward<T>(layer))) {}
 
   Tensors forward(std::span<const Tensor> xs, Call& call) const { return held().forward(xs, call); }
   Tensor forward(const Tensor& x, Call& call) const { return held().forward(x, call); }
@@ -294,7 +295,8 @@ struct Input {
 };
 
 /// Makes a layer's parameters by calling it once, unrecorded, on a batch of one example of zeros, then names and packs
-/// them. Models do it by themselves; it is for layers used alone. Returns the shape of an output, without the batch axis.
+/// them. Models do it by themselves; it is for layers used alone. Returns the shape of an output, without the batch
+/// axis.
 Shape build(Layer& layer, const Input& input, uint64_t seed = mica::seed());
 template <LayerLike T>
 Shape build(T& layer, const Shape& input, uint64_t seed = mica::seed()) {
@@ -310,12 +312,13 @@ std::vector<Parameter> parameters(T& layer) {
   return parameters(erased);
 }
 
-/// Lets models with a T be saved and loaded, under T::kType or `name`. T must have a default constructor. Throws Error when
-/// another type has the name.
+/// Lets models with a T be saved and loaded, under T::kType or `name`. T must have a default constructor. Throws Error
+/// when another type has the name.
 void register_layer(const std::string& name, const std::type_info& type, Layer (*make)());
 template <class T>
 void register_layer(const char* name) {
-  register_layer(name, typeid(T), +[]() -> Layer { return T{}; });
+  register_layer(
+      name, typeid(T), +[]() -> Layer { return T{}; });
 }
 template <class T>
 void register_layer() {

@@ -16,8 +16,9 @@ struct MeanSquaredError {
   Tensor operator()(const Tensor& prediction, const Tensor& target) const;
 };
 
-/// -mean(t log(p) + (1 - t) log(1 - p)) over all elements, from probabilities, or from logits. Stable either way: logits
-/// through softplus; probabilities that a sigmoid made, under a tape, through its logits; others clamped to [1e-7, 1 - 1e-7].
+/// -mean(t log(p) + (1 - t) log(1 - p)) over all elements, from probabilities, or from logits. Stable either way:
+/// logits through softplus; probabilities that a sigmoid made, under a tape, through its logits; others clamped to
+/// [1e-7, 1 - 1e-7].
 struct BinaryCrossentropy {
   static constexpr const char* kName = "binary_crossentropy";
   bool from_logits = false;
@@ -25,8 +26,8 @@ struct BinaryCrossentropy {
 };
 
 /// -mean over rows of sum(t log(p)), predictions and targets [..., classes]. Probabilities that a softmax made, under a
-/// tape, are taken back to its logits, so that softmax and cross-entropy are one fused, stable op; others are clamped to
-/// the smallest normal number.
+/// tape, are taken back to its logits, so that softmax and cross-entropy are one fused, stable op; others are clamped
+/// to the smallest normal number.
 struct CategoricalCrossentropy {
   static constexpr const char* kName = "categorical_crossentropy";
   bool from_logits = false;

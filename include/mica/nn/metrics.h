@@ -34,8 +34,9 @@ struct Mean {
 };
 }  // namespace detail
 
-/// The share of examples whose class is right. Predictions [..., classes] with targets one-hot [..., classes] or integer
-/// labels [...] (the largest wins); predictions [..., 1] or [...] with targets [..., 1] or [...]: above one half or not.
+/// The share of examples whose class is right. Predictions [..., classes] with targets one-hot [..., classes] or
+/// integer labels [...] (the largest wins); predictions [..., 1] or [...] with targets [..., 1] or [...]: above one
+/// half or not.
 struct Accuracy : detail::Mean<Accuracy> {
   static constexpr const char* kName = "accuracy";
   static detail::Total of(const Tensor& prediction, const Tensor& target);

@@ -26,12 +26,12 @@ struct CompileOptions {
 struct FitOptions {
   int64_t epochs = 1;
   int64_t batch_size = 32;
-  double validation_split = 0;           ///< this share of the examples, the last ones, is for validation alone
-  data::Dataset validation_data = {};    ///< or these
+  double validation_split = 0;         ///< this share of the examples, the last ones, is for validation alone
+  data::Dataset validation_data = {};  ///< or these
   bool shuffle = true;
-  uint64_t seed = mica::seed();          ///< with the model's count of epochs, of the order of the examples; and of dropout
+  uint64_t seed = mica::seed();  ///< with the model's count of epochs, of the order of the examples; and of dropout
   std::vector<std::shared_ptr<Callback>> callbacks = {};
-  StopToken stop = {};                   ///< request_stop() ends fit after the current batch
+  StopToken stop = {};  ///< request_stop() ends fit after the current batch
 };
 
 struct EvaluateOptions {
@@ -59,8 +59,8 @@ class Model {
   /// metrics of one name.
   void compile(CompileOptions options);
 
-  /// Trains on x and y and returns the metrics of each epoch. Throws Error unless compiled, and for data that do not fit
-  /// the model.
+  /// Trains on x and y and returns the metrics of each epoch. Throws Error unless compiled, and for data that do not
+  /// fit the model.
   History fit(const data::Column& x, const data::Column& y, FitOptions options = {});
   History fit(const data::Dataset& data, FitOptions options = {}) {
     return fit(data.images, data.labels, std::move(options));
@@ -97,8 +97,9 @@ class Model {
   /// Whether the parameters are trained: false freezes all of them.
   void set_trainable(bool trainable);
 
-  /// Writes one .safetensors file: the parameters by name, and the graph as JSON in its metadata. The file appears whole
-  /// or not at all. Throws FileError where it cannot be written, and Error for a layer that has no registered type.
+  /// Writes one .safetensors file: the parameters by name, and the graph as JSON in its metadata. The file appears
+  /// whole or not at all. Throws FileError where it cannot be written, and Error for a layer that has no registered
+  /// type.
   void save(const std::string& path) const;
   /// Reads what save() wrote; predictions are the same to the bit. Throws FileError, naming the file and what is wrong.
   static Model load(const std::string& path);

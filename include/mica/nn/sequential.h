@@ -10,8 +10,8 @@
 namespace MICA_EXPORT mica {
 namespace nn {
 
-/// Layers in a row, each with its name in it ("conv2d", "conv2d_1", ...). The same Layer may stand in several places and
-/// shares its parameters then.
+/// Layers in a row, each with its name in it ("conv2d", "conv2d_1", ...). The same Layer may stand in several places
+/// and shares its parameters then.
 class Chain {
  public:
   static constexpr const char* kType = "Sequential";

@@ -21,18 +21,18 @@ MICA_UNARY_OPS(MICA_DECLARE)
 
 // Tensor add(const Tensor& a, const Tensor& b), subtract, multiply, divide, power, maximum, minimum: of the shape to
 // which a and b broadcast. Throws Error when they do not, or their dtypes differ. Differentiable for floats; int32 and
-// int64 are computed too (they wrap, division rounds down, and by 0 gives 0). A number in place of a tensor takes the other's dtype, and must be one
-// of its values: an integer tensor times 0.5 throws.
-#define MICA_DECLARE(function, Functor)                                                                           \
-  inline Tensor function(const Tensor& a, const Tensor& b) { return detail::binary(BinaryOp::function, a, b); }   \
-  inline Tensor function(const Tensor& a, double b) { return function(a, detail::scalar_like(b, a)); }            \
+// int64 are computed too (they wrap, division rounds down, and by 0 gives 0). A number in place of a tensor takes the
+// other's dtype, and must be one of its values: an integer tensor times 0.5 throws.
+#define MICA_DECLARE(function, Functor)                                                                         \
+  inline Tensor function(const Tensor& a, const Tensor& b) { return detail::binary(BinaryOp::function, a, b); } \
+  inline Tensor function(const Tensor& a, double b) { return function(a, detail::scalar_like(b, a)); }          \
   inline Tensor function(double a, const Tensor& b) { return function(detail::scalar_like(a, b), b); }
 MICA_BINARY_OPS(MICA_DECLARE)
 #undef MICA_DECLARE
 
-#define MICA_OPERATOR(symbol, function)                                                          \
-  inline Tensor operator symbol(const Tensor& a, const Tensor& b) { return function(a, b); }     \
-  inline Tensor operator symbol(const Tensor& a, double b) { return function(a, b); }            \
+#define MICA_OPERATOR(symbol, function)                                                      \
+  inline Tensor operator symbol(const Tensor& a, const Tensor& b) { return function(a, b); } \
+  inline Tensor operator symbol(const Tensor& a, double b) { return function(a, b); }        \
   inline Tensor operator symbol(double a, const Tensor& b) { return function(a, b); }
 MICA_OPERATOR(+, add)
 MICA_OPERATOR(-, subtract)

@@ -5,12 +5,12 @@
 
 namespace MICA_EXPORT mica {
 
-/// -sum(targets * log_softmax(logits)) over the last axis: [...] from logits and targets [..., C]. Differentiable in the
-/// logits.
+/// -sum(targets * log_softmax(logits)) over the last axis: [...] from logits and targets [..., C]. Differentiable in
+/// the logits.
 Tensor cross_entropy(const Tensor& logits, const Tensor& targets);
 
-/// -log_softmax(logits)[label]: [...] from logits [..., C] and integer labels [...]. Throws Error for a label outside of
-/// [0, C). Differentiable in the logits.
+/// -log_softmax(logits)[label]: [...] from logits [..., C] and integer labels [...]. Throws Error for a label outside
+/// of [0, C). Differentiable in the logits.
 Tensor sparse_cross_entropy(const Tensor& logits, const Tensor& labels);
 
 }  // namespace mica

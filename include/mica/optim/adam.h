@@ -21,9 +21,7 @@ class Adam : public Optimizer {
   Adam(AdamOptions options = {});
   template <class P>
     requires std::convertible_to<P, std::vector<Parameter>>
-  explicit Adam(const P& parameters, AdamOptions options = {}) : Adam(options) {
-    attach(parameters);
-  }
+  explicit Adam(const P& parameters, AdamOptions options = {}) : Adam(options) { attach(parameters); }
 };
 
 }  // namespace optim

@@ -28,13 +28,14 @@ void check_fraction(const char* op, const char* what, double value);
 
 }  // namespace detail
 
-/// A handle on an algorithm, its state and the parameters that it updates; copies share them. Parameters that were packed
-/// together (models do) are updated in one pass.
+/// A handle on an algorithm, its state and the parameters that it updates; copies share them. Parameters that were
+/// packed together (models do) are updated in one pass.
 class Optimizer {
  public:
   Optimizer() = default;
 
-  /// The parameters to update from now on, each once; the state starts anew. Throws Error for one that has no value yet.
+  /// The parameters to update from now on, each once; the state starts anew. Throws Error for one that has no value
+  /// yet.
   void attach(std::vector<Parameter> parameters);
   /// One update of every parameter that has a gradient. Throws Error when there are no parameters.
   void step();

@@ -21,9 +21,7 @@ class SGD : public Optimizer {
   SGD(SGDOptions options = {});
   template <class P>
     requires std::convertible_to<P, std::vector<Parameter>>
-  explicit SGD(const P& parameters, SGDOptions options = {}) : SGD(options) {
-    attach(parameters);
-  }
+  explicit SGD(const P& parameters, SGDOptions options = {}) : SGD(options) { attach(parameters); }
 };
 
 }  // namespace optim
