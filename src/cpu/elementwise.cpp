@@ -270,10 +270,10 @@ void cast(Context& ctx, int64_t n, DType from, const void* x, DType to, double s
           for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(widen(in[i])) * s + o;
         } else if constexpr (std::is_integral_v<X> && std::is_same_v<Y, int64_t>) {
           if (plain) {  // exact beyond 2^53
-            for (int64_t i = begin; i < end; ++i) out[i] = static_cast<int64_t>(in[i]);
+            for (int64_t i = begin; i < end; ++i) out[i] = static_cast<int64_t>(widen(in[i]));
             return;
           }
-          for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(in[i]) * scale + offset);
+          for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + offset);
         } else {
           if (plain) {
             for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])));

@@ -56,6 +56,16 @@ Tensor Call::parameter(const Parameter& p, const Shape& shape, Initializer initi
   return p.tensor();
 }
 
+Tensor& Call::buffer(const Buffer& b, const Shape& shape, Initializer initializer) {
+  if (!b.value().defined()) {
+    check(building_, "layer", "the layer is not built yet: give the model an Input, or call build()");
+    b.value() = initializer(shape, {});
+  }
+  check(b.value().shape() == shape, "layer", "a buffer has shape ", b.value().shape(), ", but this input needs ",
+        shape);
+  return b.value();
+}
+
 Visitor::~Visitor() = default;
 
 void Visitor::layer(const char* name, Layer& value) {

@@ -98,11 +98,27 @@ void Model::set_trainable(bool trainable) {
   for (const Parameter& p : parameters()) p.set_trainable(trainable);
 }
 
+namespace {
+class Mover final : public Visitor {
+ public:
+  explicit Mover(Device device) : device_(device) {}
+
+ private:
+  void buffer(const char*, Buffer& b) override {
+    if (b.value().defined()) b.value() = b.value().to(device_);
+  }
+  Device device_;
+};
+}  // namespace
+
 void Model::to(Device device) {
+  check(!state_->optimizer.defined(), "to", "the model is compiled: move it before, since the optimizer's state stays");
   for (const Parameter& p : parameters()) {
     p.zero_gradient();
     if (p.defined()) p.value() = p.value().to(device);
   }
+  Mover mover(device);
+  state_->layer.visit(mover);
   pack(parameters());
 }
 
@@ -180,7 +196,6 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
   s.optimizer.zero_grad();  // whatever was recorded before takes no part
 
   History history;
-  for (const auto& c : options.callbacks) c->on_train_begin(options.epochs);
   data::Batches batches(train_x, train_y,
                         {.batch_size = options.batch_size,
                          .shuffle = options.shuffle,
@@ -188,7 +203,13 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
                          .epoch = s.epochs,
                          .epochs = options.epochs});
   Logs logs;
-  Progress at{.epochs = options.epochs, .batches = batches.per_epoch(), .total = train_x.size(), .logs = logs};
+  Progress at{.model = *this,
+              .stop = options.stop,
+              .epochs = options.epochs,
+              .batches = batches.per_epoch(),
+              .total = train_x.size(),
+              .logs = logs};
+  for (const auto& c : options.callbacks) c->on_train_begin(at);
   for (; at.epoch < options.epochs; ++at.epoch) {
     history.stopped = options.stop.stop_requested();  // a callback may have asked at the end of the last epoch
     if (history.stopped) break;
@@ -228,7 +249,7 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
     history.epochs_.push_back(logs);
     for (const auto& c : options.callbacks) c->on_epoch_end(at);
   }
-  for (const auto& c : options.callbacks) c->on_train_end(history);
+  for (const auto& c : options.callbacks) c->on_train_end(at, history);
   return history;
 }
 

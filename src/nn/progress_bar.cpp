@@ -34,7 +34,7 @@ std::string grouped(double value) {
 
 class ProgressBar final : public nn::Callback {
  public:
-  void on_train_begin(int64_t) override { last_ = {}; }
+  void on_train_begin(const Progress&) override { last_ = {}; }
 
   void on_batch_end(const Progress& p) override {
     if (!terminal_) return;
@@ -64,7 +64,7 @@ class ProgressBar final : public nn::Callback {
     open_ = false;
   }
 
-  void on_train_end(const nn::History&) override {
+  void on_train_end(const Progress&, const nn::History&) override {
     if (open_) std::printf("\n");
     open_ = false;
   }

@@ -323,14 +323,14 @@ class TensorVisitor final : public PathVisitor {
 
  private:
   void parameter(const char*, Parameter& p) override {
-    if (std::find(seen_.begin(), seen_.end(), p.leaf()) != seen_.end()) return;
-    seen_.push_back(p.leaf());
-    f_(p.name(), p.value());
+    if (seen_.insert(p.leaf()).second) f_(p.name(), p.value());
   }
-  void buffer_(const char* name, Tensor& t) override { f_(path(name), t); }
+  void buffer(const char* name, Buffer& b) override {
+    if (seen_.insert(&b.value()).second) f_(path(name), b.value());
+  }
 
   F f_;
-  std::vector<mica::detail::Leaf*> seen_;
+  std::set<const void*> seen_;
 };
 
 template <class F>
@@ -363,8 +363,16 @@ class Cloner final : public Visitor {
     copy.set(s.key(0).stream);
     s = copy;
   }
-  void buffer_(const char*, Tensor& t) override {
-    if (t.defined()) t = t.clone();
+  void buffer(const char*, Buffer& b) override {
+    for (const auto& [from, to] : buffers_)
+      if (from == &b.value()) {
+        b = to;
+        return;
+      }
+    const Buffer copy(b.value().defined() ? b.value().clone() : Tensor());
+    buffers_.emplace_back(&b.value(), copy);
+    kept_.push_back(b);
+    b = copy;
   }
   void layer(const char*, Layer& layer) override {
     for (const auto& [from, to] : layers_)
@@ -379,6 +387,8 @@ class Cloner final : public Visitor {
   }
 
   std::vector<std::pair<Parameter, Parameter>> parameters_;
+  std::vector<std::pair<const Tensor*, Buffer>> buffers_;
+  std::vector<Buffer> kept_;  // so that no address is used twice
   std::vector<std::pair<Layer, Layer>> layers_;
 };
 

@@ -75,8 +75,9 @@ void Sequential::finish() {
 }
 
 void Sequential::add(Layer layer) {
-  check(!built(), "sequential", "the model is built: layers can be added only before");
+  check(!state_->optimizer.defined(), "sequential", "the model is compiled: layers can be added only before");
   place(std::move(layer));
+  finish();
 }
 
 }  // namespace nn

@@ -47,7 +47,7 @@ void product(int64_t batch, Matrix a, int64_t a_stride, Matrix b, int64_t b_stri
 Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options) {
   ops::check_float("matmul", "the first operand", a);
   ops::check_like("matmul", "the second operand", b, a);
-  const auto [ta, tb] = options;
+  const bool ta = options.transpose_a, tb = options.transpose_b;  // clang 14 lets no lambda capture a binding
   check(a.rank() >= 2 && b.rank() >= 2, "matmul", "operands must have at least 2 axes: ", a.shape(), " and ",
         b.shape());
   const int64_t m = a.dim(ta ? -1 : -2), k = a.dim(ta ? -2 : -1);

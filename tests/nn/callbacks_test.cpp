@@ -31,11 +31,11 @@ class Recorder : public nn::Callback {
            std::to_string(p.batches) + " examples " + std::to_string(p.examples) + "/" + std::to_string(p.total) + ":" +
            names;
   }
-  void on_train_begin(int64_t epochs) override { lines.push_back("train begin " + std::to_string(epochs)); }
+  void on_train_begin(const nn::Progress& p) override { lines.push_back("train begin " + std::to_string(p.epochs)); }
   void on_epoch_begin(const nn::Progress& p) override { lines.push_back("epoch begin" + at(p)); }
   void on_batch_end(const nn::Progress& p) override { lines.push_back("batch end" + at(p)); }
   void on_epoch_end(const nn::Progress& p) override { lines.push_back("epoch end" + at(p)); }
-  void on_train_end(const nn::History& h) override {
+  void on_train_end(const nn::Progress&, const nn::History& h) override {
     lines.push_back("train end after " + std::to_string(h.size()) + (h.stopped ? ", stopped" : ""));
   }
 };

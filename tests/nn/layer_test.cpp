@@ -44,7 +44,7 @@ class Lister final : public nn::Visitor {
  private:
   void parameter(const char* name, Parameter&) override { add("parameter", name); }
   void stream(const char* name, nn::RandomStream&) override { add("stream", name); }
-  void buffer_(const char* name, Tensor&) override { add("buffer", name); }
+  void buffer(const char* name, nn::Buffer&) override { add("buffer", name); }
   void config(const char* name, int64_t&) override { add("int64", name); }
   void config(const char* name, double&) override { add("double", name); }
   void config(const char* name, bool&) override { add("bool", name); }

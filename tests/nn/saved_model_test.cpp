@@ -27,14 +27,14 @@ struct Gate {
   Shape shape;
   nn::Dense gate{1};
   nn::Layer inner = nn::Dense(1);
-  Tensor offset = zeros({1});
+  nn::Buffer offset{zeros({1})};
 
   Gate() = default;
   explicit Gate(int64_t n)
       : units(n), factor(0.5), squared(true), note("né"), shape{2, 3}, gate(n, {.activation = sigmoid}),
         inner(nn::Sequential{nn::Dense(n), nn::Activation(tanh)}), offset(full({1}, 0.25)) {}
   Tensor operator()(const Tensor& x) const {
-    const Tensor y = inner(x) * gate(x) * factor + offset;
+    const Tensor y = inner(x) * gate(x) * factor + offset.value();
     return squared ? square(y) : y;
   }
   void visit(nn::Visitor& v) {
@@ -45,7 +45,7 @@ struct Gate {
     v("shape", shape);
     v("gate", gate);
     v("inner", inner);
-    v.buffer("offset", offset);
+    v("offset", offset);
   }
 };
 

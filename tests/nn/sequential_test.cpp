@@ -124,8 +124,9 @@ TEST_CASE("sequential: wrong use") {
         }) == "[sequential] the Input must come first, and once");
   CHECK(error_text([] { nn::Sequential().add(nn::Layer()); }) == "[sequential] a layer is empty");
   nn::Sequential model{nn::Input({3}), nn::Dense(1)};
+  model.compile({.optimizer = optim::SGD(), .loss = losses::mean_squared_error});
   CHECK(error_text([&] { model.add(nn::Dense(1)); }) ==
-        "[sequential] the model is built: layers can be added only before");
+        "[sequential] the model is compiled: layers can be added only before");
   CHECK(error_text([] { nn::Sequential().input(); }) ==
         "[model] the model has no input yet: give it an Input, or build it");
   CHECK(error_text([] {
@@ -137,8 +138,10 @@ TEST_CASE("sequential: layers can be added one by one, and none is the identity"
   nn::Sequential model{nn::Input({3})};
   CHECK_FALSE(model.built());
   model.add(nn::Dense(4));
+  CHECK(model.built());
+  const Tensor kernel = model.parameter("dense.kernel").value().clone();
   model.add(nn::Dense(5));
-  model.build(model.input());
+  CHECK(same_bits(model.parameter("dense.kernel").value(), kernel));
   CHECK(model.predict(zeros({2, 3})).shape() == Shape{2, 5});
   nn::Sequential nothing;
   nothing.build({{3}});

@@ -56,8 +56,12 @@ class History {
   std::vector<Logs> epochs_;
 };
 
+class Model;
+
 /// Where training stands when a callback is told of it.
 struct Progress {
+  Model& model;                     ///< that is trained: save it, change its optimizer's learning rate, ...
+  StopToken& stop;                  ///< request_stop() ends training, after this batch or epoch
   int64_t epoch = 0, epochs = 0;    ///< this one from 0, and how many
   int64_t batch = 0, batches = 0;   ///< done in this epoch, and how many
   int64_t examples = 0, total = 0;  ///< likewise
@@ -69,11 +73,11 @@ struct Progress {
 class Callback {
  public:
   virtual ~Callback() = default;
-  virtual void on_train_begin(int64_t /*epochs*/) {}
+  virtual void on_train_begin(const Progress&) {}
   virtual void on_epoch_begin(const Progress&) {}
   virtual void on_batch_end(const Progress&) {}
   virtual void on_epoch_end(const Progress&) {}
-  virtual void on_train_end(const History&) {}
+  virtual void on_train_end(const Progress&, const History&) {}
 };
 
 }  // namespace nn

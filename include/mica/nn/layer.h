@@ -53,6 +53,17 @@ class RandomStream {
   std::shared_ptr<State> state_;
 };
 
+/// A tensor that is saved with the model but not trained (batch statistics): a handle, as Parameter is.
+class Buffer {
+ public:
+  Buffer() : tensor_(std::make_shared<Tensor>()) {}
+  explicit Buffer(Tensor value) : tensor_(std::make_shared<Tensor>(std::move(value))) {}
+  Tensor& value() const { return *tensor_; }
+
+ private:
+  std::shared_ptr<Tensor> tensor_;
+};
+
 /// What a layer is told when it is called. Nested layers share the outermost call's.
 class Call {
  public:
@@ -67,6 +78,8 @@ class Call {
   /// The parameter's tensor. In a building call one that is not there yet gets its values. Throws Error when the layer
   /// is not built, was built for another shape, or does not list the parameter in visit().
   Tensor parameter(const Parameter& p, const Shape& shape, Initializer initializer);
+  /// Likewise of a buffer.
+  Tensor& buffer(const Buffer& b, const Shape& shape, Initializer initializer);
 
   /// The call under way on this thread, or nullptr.
   static Call* current();
@@ -167,6 +180,7 @@ class Visitor {
   virtual ~Visitor();
 
   void operator()(const char* name, Parameter& p) { parameter(name, p); }
+  void operator()(const char* name, Buffer& b) { buffer(name, b); }
   void operator()(const char* name, RandomStream& s) { stream(name, s); }
   void operator()(const char* name, int64_t& value) { config(name, value); }
   void operator()(const char* name, double& value) { config(name, value); }
@@ -192,15 +206,13 @@ class Visitor {
     value.visit(*this);
     leave();
   }
-  /// A tensor that is saved with the model but not trained.
-  void buffer(const char* name, Tensor& value) { buffer_(name, value); }
   /// Whether what is visited is to become a copy of its own: handles (models) then let go of what they share.
   virtual bool clones() const { return false; }
 
  protected:
   virtual void parameter(const char*, Parameter&) {}
   virtual void stream(const char*, RandomStream&) {}
-  virtual void buffer_(const char*, Tensor&) {}
+  virtual void buffer(const char*, Buffer&) {}
   virtual void config(const char*, int64_t&) {}
   virtual void config(const char*, double&) {}
   virtual void config(const char*, bool&) {}

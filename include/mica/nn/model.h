@@ -92,7 +92,7 @@ class Model {
 
   /// A model with parameters of its own and the same values. The copy is not compiled.
   Model clone() const;
-  /// Moves the parameters; call it before compile().
+  /// Moves the parameters and buffers. Throws Error once the model is compiled.
   void to(Device device);
   /// Whether the parameters are trained: false freezes all of them.
   void set_trainable(bool trainable);

@@ -40,7 +40,7 @@ class Sequential : public Model {
     finish();
   }
 
-  /// Puts a layer, or a whole model, at the end. Throws Error once the model is built.
+  /// Puts a layer, or a whole model, at the end. Throws Error once the model is compiled.
   void add(Layer layer);
 
  private:
