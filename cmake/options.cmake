@@ -19,6 +19,9 @@ endif()
 add_library(mica_warnings INTERFACE)
 target_compile_options(mica_warnings INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
                                                $<$<BOOL:${MICA_WERROR}>:-Werror>)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(mica_warnings INTERFACE -Wno-unknown-pragmas)  # GCC ivdep
+endif()
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   target_compile_options(mica_warnings INTERFACE -Wno-restrict)  # false alarms in std::string (GCC bug 105329)
 endif()

@@ -40,10 +40,10 @@ template <class T>
     for (int64_t l = 0; l < kLanes; ++l) lanes[l] = x[l];
     for (i = kLanes; i + kLanes <= n; i += kLanes)
       for (int64_t l = 0; l < kLanes; ++l)
-        lanes[l] = (x[i + l] > lanes[l]) | (x[i + l] != x[i + l]) ? x[i + l] : lanes[l];
-    for (int64_t l = 0; l < kLanes; ++l) best = (lanes[l] > best) | (lanes[l] != lanes[l]) ? lanes[l] : best;
+        lanes[l] = ((x[i + l] > lanes[l]) | (x[i + l] != x[i + l])) ? x[i + l] : lanes[l];
+    for (int64_t l = 0; l < kLanes; ++l) best = ((lanes[l] > best) | (lanes[l] != lanes[l])) ? lanes[l] : best;
   }
-  for (; i < n; ++i) best = (x[i] > best) | (x[i] != x[i]) ? x[i] : best;
+  for (; i < n; ++i) best = ((x[i] > best) | (x[i] != x[i])) ? x[i] : best;
   return best;
 }
 

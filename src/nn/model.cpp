@@ -228,10 +228,10 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
         CallScope scope(CallScope::Training{s.step.fetch_add(1, std::memory_order_relaxed), options.seed});
         const Tensor prediction = s.layer.forward(batch.x, scope.call());
         const Tensor loss = s.loss(prediction, batch.y);
+        meter.update(loss, prediction, batch.y);  // a metric that throws leaves the weights as they were
         tape.backward(loss);
         s.optimizer.step();
         s.optimizer.zero_grad();
-        meter.update(loss, prediction, batch.y);
       }
       ++at.batch;
       at.examples += batch.x.dim(0);

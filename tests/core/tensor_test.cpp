@@ -26,7 +26,7 @@ using Floats = std::vector<float>;
 }  // namespace
 
 TEST_CASE("tensor: a default-constructed one is undefined") {
-  const Tensor x;
+  const Tensor x{};
   CHECK_FALSE(x.defined());
   CHECK(x.raw() == nullptr);
   CHECK(x.version() == 0);

@@ -46,9 +46,12 @@ TEST_CASE("initializers: variance 2 / (in + out) after Glorot, 2 / in after He, 
   for (const auto& c : cases) {
     CAPTURE(c.shape);
     const double glorot = 2 / (c.fan_in + c.fan_out), he = 2 / c.fan_in;
-    for (const auto& [initializer, variance, uniform] :
+    for (const auto& [rule, expected, is_uniform] :
          {std::tuple{nn::init::glorot_uniform, glorot, true}, std::tuple{nn::init::glorot_normal, glorot, false},
           std::tuple{nn::init::he_uniform, he, true}, std::tuple{nn::init::he_normal, he, false}}) {
+      const nn::Initializer initializer = rule;
+      const double variance = expected;  // copies: clang 14 does not capture structured bindings
+      const bool uniform = is_uniform;
       CAPTURE(initializer.name());
       const Tensor x = initializer(c.shape, kKey);
       const Moments m = moments(x);

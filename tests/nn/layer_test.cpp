@@ -104,7 +104,7 @@ TEST_CASE("build: calls the layer once on one example of zeros, in inference, an
   CHECK(nn::build(layer, nn::Input{{3, 2}, int64}) == Shape{3, 2});
   CHECK(Probe::building);
   CHECK_FALSE(Probe::training);
-  CHECK(nn::build(layer, nn::Input{{}}) == Shape{});
+  CHECK(nn::build(layer, nn::Input(Shape{})) == Shape{});
 }
 
 TEST_CASE("build: the same seed gives the same parameters, another seed others; each parameter has its own numbers") {

@@ -297,7 +297,7 @@ TEST_CASE("model: what is not built or not compiled says so") {
   CHECK_FALSE(model.built());
   const nn::Sequential built{nn::Input({2}), nn::Dense(1)};
   CHECK(error_text([&] { built.evaluate(x, y); }) == "[evaluate] the model is not compiled: call compile() first");
-  CHECK(error_text([] { nn::Model(nn::Layer()); }) == "[model] the layer is empty");
+  CHECK(error_text([] { nn::Model{nn::Layer()}; }) == "[model] the layer is empty");
 }
 
 TEST_CASE("compile: needs an optimizer and a loss, with rates that make sense") {

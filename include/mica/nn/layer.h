@@ -304,6 +304,9 @@ class Module {
 struct Input {
   Shape shape;
   DType dtype = float32;
+
+  Input() = default;
+  Input(Shape example, DType type = float32) : shape(example), dtype(type) {}
 };
 
 /// Makes a layer's parameters by calling it once, unrecorded, on a batch of one example of zeros, then names and packs

@@ -315,15 +315,14 @@ struct Minimum {
 }  // namespace scalar
 
 // The lists: X(function, Functor). `identity` stays first: it is "no activation".
-#define MICA_UNARY_OPS(X)                                                                                 \
-  X(identity, Identity)                                                                                   \
-  X(negative, Negative)                                                                                   \
-  X(abs, Abs)                                                                                             \
-  X(square, Square) X(sqrt, Sqrt) X(exp, Exp) X(log, Log) X(relu, Relu) X(sigmoid, Sigmoid) X(tanh, Tanh) \
-      X(gelu, Gelu) X(softplus, Softplus)
-#define MICA_BINARY_OPS(X) \
-  X(add, Add)              \
-  X(subtract, Subtract) X(multiply, Multiply) X(divide, Divide) X(power, Power) X(maximum, Maximum) X(minimum, Minimum)
+// clang-format off
+#define MICA_UNARY_OPS(X)                                                                             \
+  X(identity, Identity) X(negative, Negative) X(abs, Abs) X(square, Square) X(sqrt, Sqrt) X(exp, Exp) \
+  X(log, Log) X(relu, Relu) X(sigmoid, Sigmoid) X(tanh, Tanh) X(gelu, Gelu) X(softplus, Softplus)
+#define MICA_BINARY_OPS(X)                                                                            \
+  X(add, Add) X(subtract, Subtract) X(multiply, Multiply) X(divide, Divide) X(power, Power)           \
+  X(maximum, Maximum) X(minimum, Minimum)
+// clang-format on
 
 #define MICA_ENUMERATOR(function, Functor) function,
 enum class UnaryOp : unsigned char { MICA_UNARY_OPS(MICA_ENUMERATOR) };
