@@ -1,9 +1,10 @@
 # The CPU kernels: src/cpu/*.cpp compiled once for each instruction-set level, in a namespace of its own; the best one
 # that the processor has is chosen at run time (src/kernels/dispatch.cpp). Eigen's namespace is renamed at each level, so
 # that an inline function of it compiled for one level can never serve another.
-set(MICA_CPU_LEVELS baseline)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
-  list(APPEND MICA_CPU_LEVELS avx2 avx512)
+  set(MICA_CPU_LEVELS "baseline;avx2;avx512" CACHE STRING "Instruction-set levels of the CPU kernels, baseline among them")
+else()
+  set(MICA_CPU_LEVELS "baseline")
 endif()
 set(MICA_LEVEL_FLAGS_baseline "")
 # What dispatch.cpp asks the processor for, and no more.
