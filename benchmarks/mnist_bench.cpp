@@ -1,24 +1,10 @@
 // The MNIST network as a whole: a training step, and prediction.
-#include <mica/mica.h>
-
 #include "machine.h"
+#include "mnist_network.h"
 
 namespace {
 
 using namespace mica;
-
-nn::Sequential network() {
-  return nn::Sequential{
-      nn::Input({28, 28, 1}),
-      nn::Conv2D(32, {3, 3}, {.activation = relu}),
-      nn::MaxPool2D({2, 2}),
-      nn::Conv2D(64, {3, 3}, {.activation = relu}),
-      nn::MaxPool2D({2, 2}),
-      nn::Flatten(),
-      nn::Dense(128, {.activation = relu}),
-      nn::Dense(10, {.activation = softmax}),
-  };
-}
 
 // Multiply-adds of the layers for one image, as operations.
 constexpr double kForward = 2.0 * (26 * 26 * 9 * 32 + 11 * 11 * 288 * 64 + 1600 * 128 + 128 * 10);
@@ -27,7 +13,7 @@ constexpr double kTraining = 3 * kForward - 2.0 * 26 * 26 * 9 * 32;
 
 void mnist_training_step(benchmark::State& state) {
   const int64_t n = state.range(0);
-  nn::Sequential model = network();
+  nn::Sequential model = bench::mnist_network();
   optim::Adam optimizer(model.parameters());
   const Tensor x = random_uniform({n, 28, 28, 1}, 0, 1, {1, 0});
   const Tensor y = one_hot(zeros({n}, {uint8}), 10);
@@ -47,7 +33,7 @@ BENCHMARK(mnist_training_step)->Arg(128)->UseManualTime()->Unit(benchmark::kMill
 
 void mnist_predict(benchmark::State& state) {
   const int64_t n = state.range(0);
-  const nn::Sequential model = network();
+  const nn::Sequential model = bench::mnist_network();
   const Tensor x = random_uniform({n, 28, 28, 1}, 0, 1, {1, 0});
   bench::Timed timed(state);
   for (auto _ : state) timed([&] { benchmark::DoNotOptimize(model.predict(x, {.batch_size = 128}).raw()); });

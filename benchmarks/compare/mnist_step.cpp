@@ -1,25 +1,16 @@
 // The MNIST training step, timed for compare.py: prints images/s of the best of several rounds.
-#include <mica/mica.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 
+#include "../mnist_network.h"
+
 int main(int argc, char** argv) {
   using namespace mica;
   if (argc > 1) set_num_threads(std::atoi(argv[1]));
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 8;
-  nn::Sequential model{
-      nn::Input({28, 28, 1}),
-      nn::Conv2D(32, {3, 3}, {.activation = relu}),
-      nn::MaxPool2D({2, 2}),
-      nn::Conv2D(64, {3, 3}, {.activation = relu}),
-      nn::MaxPool2D({2, 2}),
-      nn::Flatten(),
-      nn::Dense(128, {.activation = relu}),
-      nn::Dense(10, {.activation = softmax}),
-  };
+  nn::Sequential model = bench::mnist_network();
   optim::Adam optimizer(model.parameters());
   const Tensor x = random_uniform({128, 28, 28, 1}, 0, 1, {1, 0}), y = one_hot(zeros({128}, {uint8}), 10);
   double best = 1e9;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "autograd/packing.h"
 #include "core/tensor_access.h"
 
 namespace MICA_EXPORT mica {
@@ -18,34 +19,38 @@ void Parameter::attach(Tensor& t) const {
   if (t.defined()) TensorAccess::set_provenance(t, detail::Provenance(leaf_));  // of no value there is no gradient
 }
 
-void pack(const std::vector<Parameter>& parameters) {
-  std::vector<detail::Leaf*> todo;
-  for (const Parameter& p : parameters)
-    if (p.defined() && std::find(todo.begin(), todo.end(), p.leaf()) == todo.end()) todo.push_back(p.leaf());
-  while (!todo.empty()) {
-    // The parameters of the first one's dtype and device, in order.
-    const DType dtype = todo[0]->value.dtype();
-    const Device device = todo[0]->value.device();
-    const auto rest = std::stable_partition(todo.begin(), todo.end(), [&](const detail::Leaf* leaf) {
-      return leaf->value.dtype() == dtype && leaf->value.device() == device;
-    });
-    const auto padded = [](const detail::Leaf* leaf) { return (leaf->value.bytes() + 63) / 64 * 64; };
+std::vector<Tensor> detail::packed_zeros(const std::vector<Parameter>& parameters) {
+  std::vector<Tensor> packed(parameters.size());
+  for (size_t first = 0; first < parameters.size(); ++first) {
+    if (packed[first].defined()) continue;
+    const Tensor& like = parameters[first].value();
+    const auto alike = [&](const Parameter& p) {
+      return p.value().dtype() == like.dtype() && p.value().device() == like.device();
+    };
     size_t bytes = 0;
-    for (auto leaf = todo.begin(); leaf != rest; ++leaf) bytes += padded(*leaf);
-    // Padding is zero, so that an update may pass over it.
-    const Shape flat{static_cast<int64_t>(bytes / size_of(dtype))};
-    const Tensor values = zeros(flat, {dtype, device}), gradients = zeros(flat, {dtype, device});
+    for (const Parameter& p : parameters) bytes += alike(p) ? packed_bytes(p.value()) : 0;
+    const Tensor flat = zeros({static_cast<int64_t>(bytes / size_of(like.dtype()))}, {like.dtype(), like.device()});
     size_t offset = 0;
-    for (auto leaf = todo.begin(); leaf != rest; ++leaf) {
-      Tensor value = TensorAccess::view(values, offset, (*leaf)->value.shape());
-      Tensor gradient = TensorAccess::view(gradients, offset, (*leaf)->value.shape());
-      value.copy_from((*leaf)->value);
-      if ((*leaf)->has_gradient) gradient.copy_from((*leaf)->gradient);
-      (*leaf)->value = std::move(value);
-      (*leaf)->gradient = std::move(gradient);
-      offset += padded(*leaf);
+    for (size_t i = first; i < parameters.size(); ++i) {
+      if (!alike(parameters[i])) continue;
+      packed[i] = TensorAccess::view(flat, offset, parameters[i].shape());
+      offset += packed_bytes(parameters[i].value());
     }
-    todo.erase(todo.begin(), rest);
+  }
+  return packed;
+}
+
+void pack(const std::vector<Parameter>& given) {
+  std::vector<Parameter> parameters;  // each once, of those that have a value
+  for (const Parameter& p : given)
+    if (p.defined() && std::find(parameters.begin(), parameters.end(), p) == parameters.end()) parameters.push_back(p);
+  std::vector<Tensor> values = detail::packed_zeros(parameters), gradients = detail::packed_zeros(parameters);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    detail::Leaf& leaf = *parameters[i].leaf();
+    values[i].copy_from(leaf.value);
+    if (leaf.has_gradient) gradients[i].copy_from(leaf.gradient);
+    leaf.value = std::move(values[i]);
+    leaf.gradient = std::move(gradients[i]);
   }
 }
 

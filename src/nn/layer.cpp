@@ -16,7 +16,8 @@ namespace nn {
 namespace {
 thread_local Mode current_mode = Mode::automatic;
 thread_local Call* current_call = nullptr;
-thread_local uint64_t loose_steps = 0;  // training calls of layers outside of a model, which counts its own
+thread_local std::atomic<uint64_t> loose_steps =
+    0;  // training calls of layers outside of a model, which counts its own
 }  // namespace
 
 ModeScope::ModeScope(Mode mode) : previous_(std::exchange(current_mode, mode)) {}
@@ -24,10 +25,12 @@ ModeScope::~ModeScope() { current_mode = previous_; }
 
 Call* Call::current() { return current_call; }
 
-CallScope::CallScope() : active_(current_call), previous_(current_call) {
+CallScope::CallScope() : CallScope(loose_steps) {}
+
+CallScope::CallScope(std::atomic<uint64_t>& steps) : active_(current_call), previous_(current_call) {
   if (active_) return;
   own_.training_ = current_mode == Mode::training || (current_mode == Mode::automatic && Tape::current() != nullptr);
-  if (own_.training_) own_.step_ = loose_steps++;
+  if (own_.training_) own_.step_ = steps.fetch_add(1, std::memory_order_relaxed);
   current_call = active_ = &own_;
 }
 

@@ -57,17 +57,7 @@ void Model::compile(CompileOptions options) {
 }
 
 Tensor Model::operator()(const Tensor& x) const {
-  if (Call* call = Call::current()) return forward(x, *call);
-  bool training;
-  {
-    CallScope scope;
-    training = scope.call().training();
-  }
-  if (!training) {
-    CallScope scope(CallScope::Inference{});
-    return forward(x, scope.call());
-  }
-  CallScope scope(CallScope::Training{state_->step.fetch_add(1, std::memory_order_relaxed), 0});
+  CallScope scope(state_->step);
   return forward(x, scope.call());
 }
 

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 
 #include "mica/nn/callbacks.h"
+#include "nn/format.h"
 
 namespace MICA_EXPORT mica {
 namespace callbacks {
@@ -21,14 +23,6 @@ std::string duration(double seconds) {
     std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
   else
     std::snprintf(text, sizeof text, "%ld:%02ld", s / 60, s % 60);
-  return text;
-}
-
-std::string grouped(double value) {
-  char digits[32];
-  std::snprintf(digits, sizeof digits, "%.0f", value);
-  std::string text = digits;
-  for (auto i = static_cast<int>(text.size()) - 3; i > 0; i -= 3) text.insert(static_cast<size_t>(i), ",");
   return text;
 }
 
@@ -49,8 +43,8 @@ class ProgressBar final : public nn::Callback {
     const double left = rate > 0 ? static_cast<double>(p.total - p.examples) / rate : 0;
     std::printf("\r\033[KEpoch %*lld/%lld %s %*lld/%lld  %s/s  ETA %s%s", digits(p.epochs),
                 static_cast<long long>(p.epoch + 1), static_cast<long long>(p.epochs), bar.c_str(), digits(p.batches),
-                static_cast<long long>(p.batch), static_cast<long long>(p.batches), grouped(rate).c_str(),
-                duration(left).c_str(), values(p.logs).c_str());
+                static_cast<long long>(p.batch), static_cast<long long>(p.batches),
+                nn::grouped(std::llround(rate)).c_str(), duration(left).c_str(), values(p.logs).c_str());
     std::fflush(stdout);
     open_ = true;
   }
@@ -59,7 +53,7 @@ class ProgressBar final : public nn::Callback {
     const double rate = p.seconds > 0 ? static_cast<double>(p.examples) / p.seconds : 0;
     std::printf("%sEpoch %*lld/%lld  %s  %s/s%s\n", terminal_ ? "\r\033[K" : "", digits(p.epochs),
                 static_cast<long long>(p.epoch + 1), static_cast<long long>(p.epochs), duration(p.seconds).c_str(),
-                grouped(rate).c_str(), values(p.logs).c_str());
+                nn::grouped(std::llround(rate)).c_str(), values(p.logs).c_str());
     std::fflush(stdout);
     open_ = false;
   }

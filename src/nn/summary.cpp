@@ -3,18 +3,13 @@
 
 #include "mica/autograd/tape.h"
 #include "mica/nn/sequential.h"
+#include "nn/format.h"
 #include "nn/model_state.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
 
 namespace {
-
-std::string grouped(int64_t value) {
-  std::string text = std::to_string(value);
-  for (auto i = static_cast<int>(text.size()) - 3; i > 0; i -= 3) text.insert(static_cast<size_t>(i), ",");
-  return text;
-}
 
 std::string bytes(double count) {
   constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB"};

@@ -4,20 +4,13 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/tensor_access.h"
+#include "autograd/packing.h"
 #include "kernels/kernels.h"
 #include "mica/optim/adam.h"
 #include "mica/optim/sgd.h"
 
 namespace MICA_EXPORT mica {
 namespace optim {
-
-namespace {
-
-// Parameters lie at 64-byte boundaries in flat storage, and their states likewise.
-size_t padded(const Parameter& p) { return (p.value().bytes() + 63) / 64 * 64; }
-
-}  // namespace
 
 struct Optimizer::State {
   std::shared_ptr<detail::Rule> rule;
@@ -51,25 +44,7 @@ void Optimizer::attach(std::vector<Parameter> given) {
     check(p.value().dtype() == float32 || p.value().dtype() == float64, name(),
           "parameters must be float32 or float64, ", p.name(), " is ", p.value().dtype());
   std::vector<std::vector<Tensor>> states(static_cast<size_t>(state().rule->states()));
-  for (std::vector<Tensor>& each : states) {
-    each.resize(parameters.size());
-    // One flat tensor a dtype and device, laid out as pack() lays out the parameters.
-    for (size_t first = 0; first < parameters.size(); ++first) {
-      if (each[first].defined()) continue;
-      const DType dtype = parameters[first].value().dtype();
-      const Device device = parameters[first].value().device();
-      const auto alike = [&](const Parameter& p) { return p.value().dtype() == dtype && p.value().device() == device; };
-      size_t bytes = 0;
-      for (const Parameter& p : parameters) bytes += alike(p) ? padded(p) : 0;
-      const Tensor flat = zeros({static_cast<int64_t>(bytes / size_of(dtype))}, {dtype, device});
-      size_t offset = 0;
-      for (size_t i = first; i < parameters.size(); ++i) {
-        if (!alike(parameters[i])) continue;
-        each[i] = TensorAccess::view(flat, offset, parameters[i].shape());
-        offset += padded(parameters[i]);
-      }
-    }
-  }
+  for (std::vector<Tensor>& each : states) each = mica::detail::packed_zeros(parameters);
   state_->parameters = std::move(parameters);
   state_->states = std::move(states);
   state_->iterations = 0;
@@ -100,10 +75,10 @@ void Optimizer::step() {
       for (const std::vector<Tensor>& each : s.states) joins = joins && pointer(each[end]) == pointer(each[i]) + bytes;
       if (!joins && end > i) break;
       // Only whole packed runs may include the padding between parameters.
-      bytes += padded(s.parameters[end]);
+      bytes += mica::detail::packed_bytes(leaf.value);
     }
-    const size_t last = s.parameters[end - 1].value().bytes();
-    bytes = bytes - padded(s.parameters[end - 1]) + last;
+    const Tensor& last = s.parameters[end - 1].value();
+    bytes -= mica::detail::packed_bytes(last) - last.bytes();
     Tensor value = first.value;
     void* states[4] = {};
     for (size_t k = 0; k < s.states.size(); ++k) states[k] = s.states[k][i].mutable_raw();

@@ -75,6 +75,18 @@ void check_rules(const Make& make) {
       }
     }
   }
+  SUBCASE("a parameter that is attached twice is updated once") {
+    const Parameter once(sample({5}, float32, 7)), twice(sample({5}, float32, 7));
+    const Tensors expected = trajectory(make, {once});
+    optim::Optimizer optimizer = make();
+    optimizer.attach({twice, twice});
+    CHECK(optimizer.parameters().size() == 1);
+    for (int step = 0; step < 5; ++step) {
+      set_gradient(twice, sample({5}, float32, static_cast<uint64_t>(step) * 100));
+      optimizer.step();
+      CHECK(same_bits(twice.value(), expected[static_cast<size_t>(step)]));
+    }
+  }
   SUBCASE("parameters that lie side by side while their gradients do not are updated from their own") {
     const Tensor flat = sample({32}, float32, 7);
     const Parameter first(flat.clone().slice(0, 16)), second(flat.slice(16, 32).clone());

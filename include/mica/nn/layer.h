@@ -1,6 +1,7 @@
 // Layers: what they are, how they are called, visited and type-erased.
 #pragma once
 
+#include <atomic>
 #include <concepts>
 #include <memory>
 #include <span>
@@ -96,6 +97,8 @@ class Call {
 class CallScope {
  public:
   CallScope();
+  /// Likewise; `steps` counts the training calls.
+  explicit CallScope(std::atomic<uint64_t>& steps);
   /// A call of its own.
   struct Inference {};
   explicit CallScope(Inference);
