@@ -3,10 +3,9 @@
 
 #include <mica/mica.h>
 
-namespace bench {
+namespace mica::bench {
 
-inline mica::nn::Sequential mnist_network() {
-  using namespace mica;
+inline nn::Sequential mnist_network() {
   return nn::Sequential{
       nn::Input({28, 28, 1}),
       nn::Conv2D(32, {3, 3}, {.activation = relu}),
@@ -19,4 +18,4 @@ inline mica::nn::Sequential mnist_network() {
   };
 }
 
-}  // namespace bench
+}  // namespace mica::bench

@@ -165,8 +165,9 @@ void matmul_of(Context& ctx, const MatmulArgs& args, const void* a, const void* 
   switch (args.activation) {
 #define MICA_CASE(function, Functor) \
   case UnaryOp::function: return launch_matmul<T, scalar::Functor>(ctx, args, a, b, c);
-    MICA_UNARY_OPS(MICA_CASE)
+    MICA_FUSED_OPS(MICA_CASE)
 #undef MICA_CASE
+    default: MICA_ASSERT(false);
   }
 }
 

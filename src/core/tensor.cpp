@@ -139,6 +139,40 @@ Tensor arange(double start, double stop, double step, TensorOptions options) {
   return x.to(options.dtype).to(options.device);
 }
 
+Tensor linspace(double start, double stop, int64_t count, TensorOptions options) {
+  check(std::isfinite(start) && std::isfinite(stop), "linspace", "start and stop must be finite: ", start, ", ", stop);
+  check(count >= 0 && count < (int64_t{1} << 46), "linspace", "the count must not be negative or huge, got ", count);
+  Tensor x = empty({count}, {float64});
+  double* values = x.mutable_data<double>();
+  const double step = count > 1 ? (stop - start) / static_cast<double>(count - 1) : 0;
+  for (int64_t i = 0; i < count; ++i) values[i] = start + static_cast<double>(i) * step;
+  if (count > 1) values[count - 1] = stop;
+  return x.to(options.dtype).to(options.device);
+}
+
+namespace {
+
+// 1 where test(column - row), else 0.
+template <class Test>
+Tensor banded(const char* op, int64_t rows, int64_t columns, TensorOptions options, const Test& test) {
+  check(rows >= 0 && columns >= -1, op, "sizes must not be negative: ", rows, ", ", columns);
+  Tensor x = empty({rows, columns < 0 ? rows : columns}, {uint8});
+  uint8_t* values = x.mutable_data<uint8_t>();
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < x.dim(1); ++j) *values++ = test(j - i);
+  return x.to(options.dtype).to(options.device);
+}
+
+}  // namespace
+
+Tensor eye(int64_t rows, int64_t columns, int64_t k, TensorOptions options) {
+  return banded("eye", rows, columns, options, [k](int64_t diagonal) { return diagonal == k; });
+}
+
+Tensor tri(int64_t rows, int64_t columns, int64_t k, TensorOptions options) {
+  return banded("tri", rows, columns, options, [k](int64_t diagonal) { return diagonal <= k; });
+}
+
 Tensor random_uniform(const Shape& shape, double low, double high, RandomKey key, TensorOptions options) {
   check(options.dtype == float32 || options.dtype == float64, "random_uniform", "not defined for ", options.dtype);
   check(low <= high, "random_uniform", "low must not be above high: ", low, ", ", high);
@@ -154,6 +188,26 @@ Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey k
   Tensor x = empty(shape, options);
   Context ctx = context(options.device);
   kernels_for(options.device).random_normal(ctx, options.dtype, x.elements(), mean, stddev, key, TensorAccess::data(x));
+  return x;
+}
+
+Tensor random_bernoulli(const Shape& shape, double p, RandomKey key, TensorOptions options) {
+  check(p >= 0 && p <= 1, "random_bernoulli", "the probability must be within [0, 1], got ", p);
+  Tensor u = random_uniform(shape, 0, 1, key);
+  float* values = u.mutable_data<float>();
+  for (int64_t i = 0; i < u.elements(); ++i) values[i] = static_cast<double>(values[i]) < p ? 1.0f : 0.0f;
+  return u.to(options.dtype).to(options.device);
+}
+
+Tensor random_permutation(int64_t n, RandomKey key) {
+  check(n >= 0, "random_permutation", "the length must not be negative, got ", n);
+  Tensor x = arange(0, static_cast<double>(n), 1, {int64});
+  int64_t* order = x.mutable_data<int64_t>();
+  for (int64_t i = n - 1; i > 0; --i) {
+    const Philox4 words = philox(key, static_cast<uint64_t>(i));
+    const uint64_t random = uint64_t{words.v[0]} << 32 | words.v[1];
+    std::swap(order[i], order[random % static_cast<uint64_t>(i + 1)]);
+  }
   return x;
 }
 

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "cpu/common.h"
+#include "cpu/strided.h"
 
 namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
@@ -44,64 +44,8 @@ void unary_gradient(Context& ctx, UnaryOp op, DType dtype, int64_t n, const void
 
 namespace {
 
-// Runs row(a_offset, b_offset, first, count) for the innermost axis of the broadcast, outer axes cut over the threads.
-template <class Row>
-void for_rows(Context& ctx, const BroadcastDims& dims, const Row& row) {
-  const int last = dims.rank - 1;
-  const int64_t inner = dims.size[last];
-  int64_t outer = 1;
-  for (int i = 0; i < last; ++i) outer *= dims.size[i];
-  if (outer == 0 || inner == 0) return;
-  if (outer == 1) {  // one long row: cut it
-    parallel::ranges(ctx.threads, inner, kGrain, [&](int64_t begin, int64_t end, int) {
-      row(begin * dims.a_stride[last], begin * dims.b_stride[last], begin, end - begin);
-    });
-    return;
-  }
-  parallel::ranges(ctx.threads, outer, max(1, kGrain / inner), [&](int64_t begin, int64_t end, int) {
-    int64_t index[kMaxDims] = {}, a = 0, b = 0;
-    for (int64_t rest = begin, i = last - 1; i >= 0; --i) {
-      index[i] = rest % dims.size[i];
-      rest /= dims.size[i];
-      a += index[i] * dims.a_stride[i];
-      b += index[i] * dims.b_stride[i];
-    }
-    for (int64_t o = begin; o < end; ++o) {
-      row(a, b, o * inner, inner);
-      for (int i = last - 1; i >= 0; --i) {
-        a += dims.a_stride[i];
-        b += dims.b_stride[i];
-        if (++index[i] < dims.size[i]) break;
-        a -= dims.size[i] * dims.a_stride[i];
-        b -= dims.size[i] * dims.b_stride[i];
-        index[i] = 0;
-      }
-    }
-  });
-}
-
-// y[i] = f(a[i], b[i], i) along a row, with the operands that stand still hoisted so that the loop vectorises.
-template <class T, class F>
-[[gnu::always_inline]] inline void row_of_two(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t n,
-                                              const F& f) {
-  if (a_stride == 1 && b_stride == 1) {
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) f(i, a[i], b[i]);
-  } else if (a_stride == 1 && b_stride == 0) {
-    const T fixed = *b;
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) f(i, a[i], fixed);
-  } else if (a_stride == 0 && b_stride == 1) {
-    const T fixed = *a;
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) f(i, fixed, b[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) f(i, a[i * a_stride], b[i * b_stride]);
-  }
-}
-
 template <class T>
-void binary_integers(Context& ctx, BinaryOp op, const BroadcastDims& dims, const T* a, const T* b, T* y) {
+void binary_integers(Context& ctx, BinaryOp op, const StridedDims& dims, const T* a, const T* b, T* y) {
   using U = std::make_unsigned_t<T>;
   const auto apply = [&](auto f) {
     for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
@@ -132,12 +76,14 @@ void binary_integers(Context& ctx, BinaryOp op, const BroadcastDims& dims, const
       });
     case BinaryOp::maximum: return apply([](T p, T q) { return p > q ? p : q; });
     case BinaryOp::minimum: return apply([](T p, T q) { return p < q ? p : q; });
+    case BinaryOp::leaky_relu:
+    case BinaryOp::elu: break;  // of floats alone
   }
 }
 
 }  // namespace
 
-void binary(Context& ctx, BinaryOp op, DType dtype, const BroadcastDims& dims, const void* a, const void* b, void* y) {
+void binary(Context& ctx, BinaryOp op, DType dtype, const StridedDims& dims, const void* a, const void* b, void* y) {
   if (dtype == DType::int32)
     return binary_integers(ctx, op, dims, static_cast<const int32_t*>(a), static_cast<const int32_t*>(b),
                            static_cast<int32_t*>(y));
@@ -157,7 +103,7 @@ void binary(Context& ctx, BinaryOp op, DType dtype, const BroadcastDims& dims, c
   });
 }
 
-void binary_gradient(Context& ctx, BinaryOp op, int operand, DType dtype, const BroadcastDims& dims, const void* a,
+void binary_gradient(Context& ctx, BinaryOp op, int operand, DType dtype, const StridedDims& dims, const void* a,
                      const void* b, const void* dy, void* dx) {
   for_float(dtype, [&](auto t) {
     using T = decltype(t);
@@ -191,19 +137,6 @@ void accumulate(Context& ctx, DType dtype, int64_t n, const void* x, void* y) {
 }
 
 namespace {
-
-// Calls f with a value of the C++ type of any dtype.
-template <class F>
-[[gnu::always_inline]] inline void for_any(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::float32: return f(float{});
-    case DType::float64: return f(double{});
-    case DType::bfloat16: return f(BFloat16{});
-    case DType::int32: return f(int32_t{});
-    case DType::int64: return f(int64_t{});
-    case DType::uint8: return f(uint8_t{});
-  }
-}
 
 template <class T>
 [[gnu::always_inline]] inline T convert(double v) {
@@ -282,21 +215,6 @@ void cast(Context& ctx, int64_t n, DType from, const void* x, DType to, double s
           for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + offset);
         }
       });
-    });
-  });
-}
-
-void expand(Context& ctx, DType dtype, const BroadcastDims& dims, const void* x, void* y) {
-  for_any(dtype, [&](auto t) {
-    using T = decltype(t);
-    const int64_t stride = dims.a_stride[dims.rank - 1];
-    for_rows(ctx, dims, [&](int64_t offset, int64_t, int64_t first, int64_t n) {
-      const T* in = static_cast<const T*>(x) + offset;
-      T* out = static_cast<T*>(y) + first;
-      if (stride == 1)
-        std::memcpy(out, in, static_cast<size_t>(n) * sizeof(T));
-      else
-        for (int64_t i = 0; i < n; ++i) out[i] = in[0];
     });
   });
 }

@@ -77,26 +77,164 @@ void sum(Context& ctx, const ReduceArgs& args, double scale, const T* x, T* y, W
   }
 }
 
+// y[outer, inner] = f(... f(f(start, x_0), x_1) ...) over n, for an f in which order matters to the rounding alone: a
+// lone long row is cut into chunks, by its length alone.
+template <class T, class F>
+void fold(Context& ctx, const ReduceArgs& args, const T* x, T* y, T start, const F& f) {
+  const int64_t n = args.n, inner = args.inner;
+  const auto row = [&](const T* in, int64_t count) {
+    T lanes[kLanes];
+    for (T& lane : lanes) lane = start;
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+      for (int64_t l = 0; l < kLanes; ++l) lanes[l] = f(lanes[l], in[i + l]);
+    for (int64_t l = 0; i < count; ++i, ++l) lanes[l] = f(lanes[l], in[i]);
+    for (int64_t width = kLanes / 2; width > 0; width /= 2)
+      for (int64_t l = 0; l < width; ++l) lanes[l] = f(lanes[l], lanes[l + width]);
+    return lanes[0];
+  };
+  if (inner == 1) {
+    const int64_t chunk = 4 * kChunk, chunks = max(1, (n + chunk - 1) / chunk);
+    const Workspace workspace = ctx.workspace(chunks > 1 ? static_cast<size_t>(args.outer * chunks) * sizeof(T) : 0);
+    T* partial = chunks > 1 ? workspace.as<T>() : y;
+    parallel::ranges(ctx.threads, args.outer * chunks, max(1, kGrain / max(1, min(n, chunk))),
+                     [&](int64_t begin, int64_t end, int) {
+                       for (int64_t item = begin; item < end; ++item) {
+                         const int64_t first = item % chunks * chunk;
+                         partial[item] = row(x + item / chunks * n + first, min(chunk, n - first));
+                       }
+                     });
+    if (chunks > 1)
+      for (int64_t o = 0; o < args.outer; ++o) y[o] = row(partial + o * chunks, chunks);
+    return;
+  }
+  const int64_t strips = (inner + kColumns - 1) / kColumns;
+  parallel::ranges(ctx.threads, args.outer * strips, max(1, kGrain / max(1, n * min(kColumns, inner))),
+                   [&](int64_t begin, int64_t end, int) {
+                     for (int64_t item = begin; item < end; ++item) {
+                       const int64_t o = item / strips, first = item % strips * kColumns;
+                       const int64_t columns = min(kColumns, inner - first);
+                       T* out = y + o * inner + first;
+                       for (int64_t j = 0; j < columns; ++j) out[j] = start;
+                       for (int64_t i = 0; i < n; ++i) {
+                         const T* in = x + (o * n + i) * inner + first;
+#pragma GCC ivdep
+                         for (int64_t j = 0; j < columns; ++j) out[j] = f(out[j], in[j]);
+                       }
+                     }
+                   });
+}
+
 }  // namespace
 
 void reduce_sum(Context& ctx, const ReduceArgs& args, double scale, const void* x, void* y, Write write) {
+  if (args.dtype == DType::int64) {
+    fold(ctx, args, static_cast<const int64_t*>(x), static_cast<int64_t*>(y), int64_t{0}, [](int64_t p, int64_t q) {
+      return static_cast<int64_t>(static_cast<uint64_t>(p) + static_cast<uint64_t>(q));
+    });
+    return;
+  }
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     sum(ctx, args, scale, static_cast<const T*>(x), static_cast<T*>(y), write);
   });
 }
 
-void argmax(Context& ctx, const ReduceArgs& args, const void* x, int64_t* index) {
+namespace {
+
+// What the maximum (minimum) starts from: below (above) all.
+template <class T>
+[[gnu::always_inline]] inline T extreme(bool lowest) {
+  if constexpr (std::is_floating_point_v<T>)
+    return lowest ? -static_cast<T>(__builtin_inf()) : static_cast<T>(__builtin_inf());
+  else if constexpr (std::is_same_v<T, uint8_t>)
+    return lowest ? 0 : 255;
+  else
+    return std::is_same_v<T, int32_t> ? static_cast<T>(lowest ? INT32_MIN : INT32_MAX)
+                                      : static_cast<T>(lowest ? INT64_MIN : INT64_MAX);
+}
+
+template <class T>
+[[gnu::always_inline]] inline T times(T a, T b) {
+  if constexpr (std::is_floating_point_v<T>)
+    return a * b;
+  else
+    return static_cast<T>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+}
+
+}  // namespace
+
+void reduce(Context& ctx, ReduceOp op, const ReduceArgs& args, const void* x, void* y) {
+  for_number(args.dtype, [&](auto t) {
+    using T = decltype(t);
+    const auto with = [&](T start, auto f) { fold(ctx, args, static_cast<const T*>(x), static_cast<T*>(y), start, f); };
+    switch (op) {
+      case ReduceOp::max: return with(extreme<T>(true), [](T p, T q) { return ((q > p) | (q != q)) ? q : p; });
+      case ReduceOp::min: return with(extreme<T>(false), [](T p, T q) { return ((q < p) | (q != q)) ? q : p; });
+      case ReduceOp::product: return with(T(1), [](T p, T q) { return times(p, q); });
+    }
+  });
+}
+
+void product_gradient(Context& ctx, const ReduceArgs& args, const void* x, const void* dy, void* dx) {
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     const int64_t n = args.n, inner = args.inner;
+    parallel::ranges(ctx.threads, args.outer * inner, max(1, kGrain / max(1, n)), [&](int64_t begin, int64_t end, int) {
+      for (int64_t item = begin; item < end; ++item) {
+        const int64_t first = item / inner * n * inner + item % inner;
+        const T* in = static_cast<const T*>(x) + first;
+        T* out = static_cast<T*>(dx) + first;
+        T before = static_cast<const T*>(dy)[item], after = 1;
+        for (int64_t i = 0; i < n; ++i) {
+          out[i * inner] = before;
+          before *= in[i * inner];
+        }
+        for (int64_t i = n - 1; i >= 0; --i) {
+          out[i * inner] *= after;
+          after *= in[i * inner];
+        }
+      }
+    });
+  });
+}
+
+void cumsum(Context& ctx, const ReduceArgs& args, bool reverse, const void* x, void* y) {
+  const int64_t n = args.n, inner = args.inner;
+  const auto run = [&](auto t, auto zero) {
+    using T = decltype(t);
+    parallel::ranges(ctx.threads, args.outer * inner, max(1, kGrain / max(1, n)), [&](int64_t begin, int64_t end, int) {
+      for (int64_t item = begin; item < end; ++item) {
+        const int64_t first = item / inner * n * inner + item % inner;
+        const T* in = static_cast<const T*>(x) + first;
+        T* out = static_cast<T*>(y) + first;
+        auto total = zero;
+        for (int64_t i = 0; i < n; ++i) {
+          const int64_t at = (reverse ? n - 1 - i : i) * inner;
+          total += static_cast<decltype(total)>(in[at]);
+          out[at] = static_cast<T>(total);
+        }
+      }
+    });
+  };
+  if (args.dtype == DType::int64)
+    run(int64_t{}, uint64_t{});
+  else
+    for_float(args.dtype, [&](auto t) { run(t, double{}); });
+}
+
+void arg_reduce(Context& ctx, ReduceOp op, const ReduceArgs& args, const void* x, int64_t* index) {
+  for_number(args.dtype, [&](auto t) {
+    using T = decltype(t);
+    const int64_t n = args.n, inner = args.inner;
+    const bool largest = op == ReduceOp::max;
     parallel::ranges(ctx.threads, args.outer * inner, max(1, kGrain / max(1, n)), [&](int64_t begin, int64_t end, int) {
       for (int64_t item = begin; item < end; ++item) {
         const T* in = static_cast<const T*>(x) + item / inner * n * inner + item % inner;
         int64_t best = 0;
         for (int64_t i = 1; i < n; ++i) {
           const T v = in[i * inner], b = in[best * inner];
-          if (v > b || (v != v && b == b)) best = i;
+          if ((largest ? v > b : v < b) || (v != v && b == b)) best = i;
         }
         index[item] = best;
       }

@@ -68,7 +68,7 @@ TileFunction<T> choose(std::integer_sequence<int, R...>, int64_t rows) {
 
 template <class T>
 void activate_rows(int64_t m, int64_t n, T* c, int64_t ldc, UnaryOp activation) {
-  for_unary(activation, [&](auto f) {
+  for_fused(activation, [&](auto f) {
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = f.forward(c[i * ldc + j]);
   });

@@ -13,17 +13,6 @@
 namespace MICA_EXPORT mica {
 namespace data {
 
-std::vector<int64_t> permutation(int64_t n, RandomKey key) {
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  std::iota(order.begin(), order.end(), int64_t{0});
-  for (int64_t i = n - 1; i > 0; --i) {
-    const Philox4 words = philox(key, static_cast<uint64_t>(i));
-    const uint64_t random = uint64_t{words.v[0]} << 32 | words.v[1];
-    std::swap(order[static_cast<size_t>(i)], order[random % static_cast<uint64_t>(i + 1)]);
-  }
-  return order;
-}
-
 struct Batches::Loader {
   static constexpr int kReady = 2;  // batches made ahead
 
@@ -44,10 +33,10 @@ struct Batches::Loader {
 
   void run() noexcept {
     try {
-      std::vector<int64_t> order;
+      Tensor order;
       for (int64_t epoch = options.epoch; epoch < options.epoch + options.epochs; ++epoch) {
         if (options.shuffle)
-          order = permutation(x.size(), {random_stream(options.seed, "batches"), static_cast<uint64_t>(epoch)});
+          order = random_permutation(x.size(), {random_stream(options.seed, "batches"), static_cast<uint64_t>(epoch)});
         for (int64_t b = 0; b < per_epoch(); ++b) {
           const int64_t begin = b * options.batch_size, end = std::min(begin + options.batch_size, x.size());
           Batch batch = make(order, begin, end);
@@ -66,9 +55,9 @@ struct Batches::Loader {
     changed.notify_all();
   }
 
-  Batch make(const std::vector<int64_t>& order, int64_t begin, int64_t end) const {
+  Batch make(const Tensor& order, int64_t begin, int64_t end) const {
     if (!options.shuffle) return {x.rows(begin, end), y.defined() ? y.rows(begin, end) : Tensor()};
-    const std::span indices(order.data() + begin, static_cast<size_t>(end - begin));
+    const std::span indices(order.data<int64_t>() + begin, static_cast<size_t>(end - begin));
     return {x.gather(indices), y.defined() ? y.gather(indices) : Tensor()};
   }
 

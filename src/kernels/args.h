@@ -14,9 +14,9 @@ enum class Write : uint8_t { overwrite, accumulate };
 
 inline constexpr int kMaxDims = 8;
 
-/// A broadcast of two operands to one result: sizes, and the operands' strides in elements (0 where repeated). Axes
-/// that run on are merged, so the usual cases arrive with one or two.
-struct BroadcastDims {
+/// A walk over two operands, or an operand and a result: sizes, and the strides of both in elements (0 where one is
+/// repeated). Axes that run on are merged, so the usual cases arrive with one or two. rank >= 1.
+struct StridedDims {
   int rank = 0;
   int64_t size[kMaxDims] = {};
   int64_t a_stride[kMaxDims] = {};
@@ -32,9 +32,9 @@ struct MatmulArgs {
   int64_t lda = 0, ldb = 0, ldc = 0;
   int64_t batch = 1;
   int64_t a_batch_stride = 0, b_batch_stride = 0, c_batch_stride = 0;
-  const void* bias = nullptr;  // [N], or none
-  UnaryOp activation = UnaryOp::identity;
-  Write write = Write::overwrite;  // accumulate excludes bias and activation
+  const void* bias = nullptr;              // [N], or none
+  UnaryOp activation = UnaryOp::identity;  // of MICA_FUSED_OPS
+  Write write = Write::overwrite;          // accumulate excludes bias and activation
 };
 
 /// Images x [N,H,W,C], filters w [KH,KW,C,O], results y [N,OH,OW,O]. Output (oh,ow) reads the window whose corner is
@@ -61,6 +61,16 @@ struct Pool2DArgs {
 struct ReduceArgs {
   DType dtype = float32;
   int64_t outer = 0, n = 0, inner = 0;
+};
+
+enum class ReduceOp : uint8_t { max, min, product };
+
+/// Places along n of x [outer, n, inner], for y [outer, m, inner]. The indices are [m], the same for all (shared), or
+/// [outer, m, inner].
+struct GatherArgs {
+  DType dtype = float32;
+  int64_t outer = 0, n = 0, m = 0, inner = 0;
+  bool shared = false;
 };
 
 /// One update of `n` parameters, all flat. Kingma, Ba, "Adam", ICLR 2015, algorithm 1.

@@ -6,7 +6,6 @@
 #include "mica/ops/elementwise.h"
 #include "mica/ops/loss.h"
 #include "mica/ops/reduce.h"
-#include "mica/ops/view.h"
 #include "ops/common.h"
 
 namespace MICA_EXPORT mica {

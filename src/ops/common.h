@@ -31,12 +31,78 @@ inline kernels::Write write(const Gradients::Out& out) {
   return out.accumulate ? kernels::Write::accumulate : kernels::Write::overwrite;
 }
 
-/// The broadcast of `a` and `b` to `shape`, with axes merged where both run on.
-kernels::BroadcastDims broadcast_dims(const Shape& shape, const Shape& a, const Shape& b);
+/// The strides of a contiguous tensor, in elements.
+struct Strides {
+  explicit Strides(const Shape& shape) {
+    int64_t run = 1;
+    for (int i = shape.rank() - 1; i >= 0; --i) {
+      of[i] = run;
+      run *= shape[i];
+    }
+  }
+  int64_t of[Shape::kMaxRank] = {};
+};
 
-/// Whether a kernel can apply the function in its epilogue and find the gradient from the result alone. Sigmoid stays
-/// an op of its own: cross-entropy looks for it.
-inline bool fuses(UnaryOp op) { return op == UnaryOp::identity || op == UnaryOp::relu || op == UnaryOp::tanh; }
+/// A walk over `shape` with the operands' strides, without axes of size 1, with axes merged where both run on.
+kernels::StridedDims strided_dims(const Shape& shape, const int64_t* a_strides, const int64_t* b_strides);
+/// The broadcast of `a` and `b` to `shape`.
+kernels::StridedDims broadcast_dims(const Shape& shape, const Shape& a, const Shape& b);
+
+/// x [outer, n, inner] seen around one axis.
+struct AroundAxis {
+  AroundAxis(const Shape& shape, int axis) : n(shape[axis]) {
+    for (int i = 0; i < shape.index(axis); ++i) outer *= shape[i];
+    for (int i = shape.index(axis) + 1; i < shape.rank(); ++i) inner *= shape[i];
+  }
+  int64_t outer = 1, n, inner = 1;
+};
+
+/// `axis` counted from the front; throws Error in the name of `op` when `shape` does not have it.
+int checked_axis(const char* op, const Shape& shape, int axis);
+
+/// `shape` with `axis` (counted from the front) of another size, without it, or with a new one before it.
+Shape with_size(Shape shape, int axis, int64_t size);
+Shape without_axis(const Shape& shape, int axis);
+Shape with_axis(const char* op, const Shape& shape, int axis, int64_t size);
+
+/// Integer indices as int64 within [0, n), on their device; negative ones count from the end. Throws Error naming `op`
+/// and the first index outside of [-n, n).
+Tensor checked_indices(const char* op, const Tensor& indices, int64_t n);
+/// Integer labels as int64; throws Error naming `op` and the first label outside of [0, classes).
+Tensor checked_labels(const char* op, const Tensor& labels, int64_t classes);
+
+/// A few values without malloc, many with it.
+template <class T>
+class Small {
+ public:
+  void add(T value) {
+    if (count_ < kInline)
+      few_[count_] = value;
+    else if (many_.empty())
+      many_.assign(few_, few_ + kInline), many_.push_back(value);
+    else
+      many_.push_back(value);
+    ++count_;
+  }
+  std::span<const T> span() const { return {many_.empty() ? few_ : many_.data(), count_}; }
+
+ private:
+  static constexpr size_t kInline = 8;
+  T few_[kInline] = {};
+  size_t count_ = 0;
+  std::vector<T> many_;
+};
+
+/// Whether a kernel applies the function in its epilogue.
+inline bool fuses(UnaryOp op) {
+  switch (op) {
+#define MICA_CASE(function, Functor) case UnaryOp::function:
+    MICA_FUSED_OPS(MICA_CASE)
+#undef MICA_CASE
+    return true;
+    default: return false;
+  }
+}
 
 /// dy times the derivative of a fused activation, from the result y: dy itself where there is none.
 Tensor activation_gradient(UnaryOp op, const Tensor& y, const Tensor& dy);

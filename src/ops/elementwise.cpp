@@ -6,60 +6,6 @@
 #include "mica/ops/reduce.h"
 #include "ops/common.h"
 
-namespace mica::ops {
-
-kernels::BroadcastDims broadcast_dims(const Shape& shape, const Shape& a, const Shape& b) {
-  kernels::BroadcastDims dims;
-  int64_t a_run = 1, b_run = 1;  // elements of each operand inside of the axes seen so far
-  // From the innermost axis outwards, into reversed order.
-  for (int i = 1; i <= shape.rank(); ++i) {
-    const int64_t size = shape[-i];
-    if (size == 1) continue;
-    const bool a_has = i <= a.rank() && a[-i] != 1, b_has = i <= b.rank() && b[-i] != 1;
-    const int64_t a_stride = a_has ? a_run : 0, b_stride = b_has ? b_run : 0;
-    const int last = dims.rank - 1;
-    const bool merges = last >= 0 && a_stride == dims.a_stride[last] * dims.size[last] &&
-                        b_stride == dims.b_stride[last] * dims.size[last];
-    if (merges) {
-      dims.size[last] *= size;
-    } else {
-      dims.size[dims.rank] = size;
-      dims.a_stride[dims.rank] = a_stride;
-      dims.b_stride[dims.rank] = b_stride;
-      ++dims.rank;
-    }
-    if (a_has) a_run *= size;
-    if (b_has) b_run *= size;
-  }
-  if (dims.rank == 0) dims = {.rank = 1, .size = {1}, .a_stride = {1}, .b_stride = {1}};
-  for (int i = 0, j = dims.rank - 1; i < j; ++i, --j) {
-    std::swap(dims.size[i], dims.size[j]);
-    std::swap(dims.a_stride[i], dims.a_stride[j]);
-    std::swap(dims.b_stride[i], dims.b_stride[j]);
-  }
-  return dims;
-}
-
-Tensor activation_gradient(UnaryOp op, const Tensor& y, const Tensor& dy) {
-  if (op == UnaryOp::identity) return dy;
-  Tensor dz = empty_like(dy);
-  Context ctx = context(dy.device());
-  kernels_for(dy.device())
-      .unary_gradient(ctx, op, dy.dtype(), dy.elements(), y.raw(), dy.raw(), out(dz), kernels::Write::overwrite);
-  return dz;
-}
-
-void bias_gradient(Gradients& g, int input, const Tensor& dy) {
-  Gradients::Out db = g.out(input);
-  const int64_t n = dy.dim(-1);
-  Context ctx = context(dy.device());
-  kernels_for(dy.device())
-      .reduce_sum(ctx, {.dtype = dy.dtype(), .outer = 1, .n = n ? dy.elements() / n : 0, .inner = n}, 1.0, dy.raw(),
-                  out(db.tensor), write(db));
-}
-
-}  // namespace mica::ops
-
 namespace MICA_EXPORT mica {
 
 namespace {
@@ -114,8 +60,10 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
   check(a.defined(), name, "the first operand is undefined");
   ops::check_like(name, "the second operand", b, a);
   check(a.dtype() != uint8 && a.dtype() != bfloat16, name, "not defined for ", a.dtype());
+  check(is_floating(a.dtype()) || (op != BinaryOp::leaky_relu && op != BinaryOp::elu), name, "not defined for ",
+        a.dtype());
   const Shape shape = broadcast(name, a.shape(), b.shape());
-  const kernels::BroadcastDims dims = ops::broadcast_dims(shape, a.shape(), b.shape());
+  const kernels::StridedDims dims = ops::broadcast_dims(shape, a.shape(), b.shape());
   Tensor y = empty(shape, {a.dtype(), a.device()});
   Context ctx = context(a.device());
   kernels_for(a.device()).binary(ctx, op, a.dtype(), dims, a.raw(), b.raw(), ops::out(y));

@@ -1,7 +1,6 @@
 // Cross-entropy of logits: checks, forward and gradient.
 #include "mica/ops/loss.h"
 
-#include "mica/ops/view.h"
 #include "ops/common.h"
 
 namespace MICA_EXPORT mica {
@@ -43,7 +42,7 @@ Tensor sparse_cross_entropy(const Tensor& logits, const Tensor& labels) {
         "labels must have the predictions' shape without its last axis: predictions ", logits.shape(), ", labels ",
         labels.shape());
   const int64_t n = logits.dim(-1), rows = labels.elements();
-  const Tensor wide = checked_labels(op, labels, n);
+  const Tensor wide = ops::checked_labels(op, labels, n);
   Tensor loss = empty(labels.shape(), {logits.dtype(), logits.device()});
   Context ctx = context(logits.device());
   kernels_for(logits.device())

@@ -1,8 +1,10 @@
 // Matrix products: checks, forward and gradient.
 #include "mica/ops/matmul.h"
 
+#include <algorithm>
+
 #include "mica/ops/elementwise.h"
-#include "mica/ops/reduce.h"
+#include "mica/ops/manipulate.h"
 #include "ops/common.h"
 
 namespace MICA_EXPORT mica {
@@ -44,12 +46,40 @@ void product(int64_t batch, Matrix a, int64_t a_stride, Matrix b, int64_t b_stri
 
 }  // namespace
 
+namespace {
+
+// The leading axes of both broadcast together: the operands are repeated where they differ.
+Tensor broadcast_matmul(const Tensor& a, const Tensor& b, MatmulOptions options) {
+  const auto leading = [](const Shape& shape) {
+    return Shape(std::span(shape.begin(), static_cast<size_t>(shape.rank() - 2)));
+  };
+  Shape batch = broadcast("matmul", leading(a.shape()), leading(b.shape()));
+  const auto wide = [&](const Tensor& x) {
+    int64_t sizes[Shape::kMaxRank];
+    std::copy(batch.begin(), batch.end(), sizes);
+    sizes[batch.rank()] = x.dim(-2);
+    sizes[batch.rank() + 1] = x.dim(-1);
+    return broadcast_to(x, Shape(std::span<const int64_t>(sizes, static_cast<size_t>(batch.rank() + 2))));
+  };
+  return matmul(wide(a), wide(b), options);
+}
+
+}  // namespace
+
 Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options) {
   ops::check_float("matmul", "the first operand", a);
   ops::check_like("matmul", "the second operand", b, a);
   const bool ta = options.transpose_a, tb = options.transpose_b;  // clang 14 lets no lambda capture a binding
-  check(a.rank() >= 2 && b.rank() >= 2, "matmul", "operands must have at least 2 axes: ", a.shape(), " and ",
+  check(a.rank() >= 1 && b.rank() >= 1, "matmul", "operands must have at least one axis: ", a.shape(), " and ",
         b.shape());
+  if (a.rank() == 1 || b.rank() == 1) {  // a vector is a row on the left, a column on the right
+    check((a.rank() > 1 || !ta) && (b.rank() > 1 || !tb), "matmul", "a vector cannot be transposed: ", a.shape(),
+          " and ", b.shape());
+    const Tensor row = a.rank() == 1 ? expand_dims(a, 0) : a, column = b.rank() == 1 ? expand_dims(b, 1) : b;
+    const Tensor y = matmul(row, column, options);
+    const Tensor flat = b.rank() == 1 ? squeeze(y, -1) : y;
+    return a.rank() == 1 ? squeeze(flat, b.rank() == 1 ? -1 : -2) : flat;
+  }
   const int64_t m = a.dim(ta ? -1 : -2), k = a.dim(ta ? -2 : -1);
   const int64_t kb = b.dim(tb ? -1 : -2), n = b.dim(tb ? -2 : -1);
   check(k == kb, "matmul", "inner sizes must match: ", a.shape(), ta ? " transposed" : "", " and ", b.shape(),
@@ -59,8 +89,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options) {
   const bool shared = b.rank() == 2;  // one b for every a
   bool same = a.rank() == b.rank();
   for (int i = 0; same && i < a.rank() - 2; ++i) same = a.dim(i) == b.dim(i);
-  check(shared || same, "matmul", "leading axes must be equal, or the second operand has none: ", a.shape(), " and ",
-        b.shape());
+  if (!shared && !same) return broadcast_matmul(a, b, options);
 
   Shape shape = a.shape();
   shape[-2] = m;

@@ -1,15 +1,17 @@
 // Reductions: checks, forward and gradient.
 #include "mica/ops/reduce.h"
 
-#include <bit>
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
-#include "mica/ops/view.h"
+#include "mica/ops/compare.h"
+#include "mica/ops/manipulate.h"
 #include "ops/common.h"
 
 namespace MICA_EXPORT mica {
 
-Axes::Axes(std::initializer_list<int> axes) {
+Axes::Axes(std::span<const int> axes) {
   check(axes.size() <= Shape::kMaxRank, "axes", "a tensor has at most 8 axes");
   for (const int axis : axes) axes_[count_++] = axis;
 }
@@ -40,11 +42,11 @@ Shape reduced(const Shape& shape, unsigned mask, bool keepdims) {
   return Shape(std::span<const int64_t>(sizes, rank));
 }
 
-// scale * the sum over the axes of `mask`: one kernel call for each run of neighbouring axes, the last run first.
-Tensor scaled_sum(const Tensor& x, unsigned mask, double scale) {
-  Context ctx = context(x.device());
-  Tensor y = x.detach();
-  bool scaled = false;
+// Calls kernel(args, from, to) for each run of neighbouring axes of `mask`, the last run first. The result has size 1
+// along them; it is x itself where the mask is empty.
+template <class Kernel>
+Tensor by_runs(const Tensor& x, unsigned mask, const Kernel& kernel) {
+  Tensor y = x;
   for (int end = x.rank(); end > 0;) {
     if (!(mask >> (end - 1) & 1u)) {
       --end;
@@ -57,28 +59,52 @@ Tensor scaled_sum(const Tensor& x, unsigned mask, double scale) {
     for (int i = 0; i < y.rank(); ++i) (i < begin ? args.outer : i < end ? args.n : args.inner) *= shape[i];
     for (int i = begin; i < end; ++i) shape[i] = 1;
     Tensor z = empty(shape, {x.dtype(), x.device()});
-    kernels_for(x.device())
-        .reduce_sum(ctx, args, scaled ? 1.0 : scale, y.raw(), ops::out(z), kernels::Write::overwrite);
-    scaled = true;
+    kernel(args, y, z);
     y = std::move(z);
     end = begin;
   }
   return y;
 }
 
+Tensor scaled_sum(const Tensor& x, unsigned mask, double scale) {
+  Context ctx = context(x.device());
+  bool scaled = false;
+  return by_runs(x, mask, [&](const kernels::ReduceArgs& args, const Tensor& from, Tensor& to) {
+    kernels_for(x.device())
+        .reduce_sum(ctx, args, scaled ? 1.0 : scale, from.raw(), ops::out(to), kernels::Write::overwrite);
+    scaled = true;
+  });
+}
+
+Tensor folded(kernels::ReduceOp op, const Tensor& x, unsigned mask) {
+  Context ctx = context(x.device());
+  return by_runs(x, mask, [&](const kernels::ReduceArgs& args, const Tensor& from, Tensor& to) {
+    kernels_for(x.device()).reduce(ctx, op, args, from.raw(), ops::out(to));
+  });
+}
+
+// What was reduced with size 1 along the axes, under its final shape, in storage of its own.
+Tensor finished(const Tensor& y, const Tensor& x, unsigned mask, bool keepdims) {
+  const Tensor own = y.shares_storage_with(x) ? y.clone() : y;  // nothing was reduced
+  return own.detach().reshape(reduced(x.shape(), mask, keepdims));
+}
+
+int64_t count_of(const Shape& shape, unsigned mask) {
+  int64_t count = 1;
+  for (int i = 0; i < shape.rank(); ++i)
+    if (mask >> i & 1u) count *= shape[i];
+  return count;
+}
+
 Tensor reduce(const char* op, const Tensor& x, const Axes& axes, bool keepdims, bool average) {
   ops::check_float(op, "the input", x);
   const unsigned mask = axes.mask(op, x.shape());
   const Shape kept = reduced(x.shape(), mask, true);
-  int64_t count = 1;  // of the elements behind each result
-  for (int i = 0; i < x.rank(); ++i)
-    if (mask >> i & 1u) count *= x.dim(i);
+  const int64_t count = count_of(x.shape(), mask);  // of the elements behind each result
   const double scale = !average    ? 1.0
                        : count > 0 ? 1.0 / static_cast<double>(count)
                                    : std::numeric_limits<double>::quiet_NaN();
-  Tensor y = scaled_sum(x, mask, scale);
-  y = y.shares_storage_with(x) ? y.clone() : y;  // nothing was reduced
-  y = y.detach().reshape(reduced(x.shape(), mask, keepdims));
+  Tensor y = finished(scaled_sum(x, mask, scale), x, mask, keepdims);
   if (Tape* tape = Tape::recording(x))
     tape->record(op, {&x}, {&y}, {}, [scale, kept, shape = x.shape()](Gradients& g) {
       Tensor dy = g.dy().reshape(kept);
@@ -95,22 +121,148 @@ Tensor reduce(const char* op, const Tensor& x, const Axes& axes, bool keepdims, 
 
 }  // namespace
 
-Tensor sum(const Tensor& x, const Axes& axes, bool keepdims) { return reduce("sum", x, axes, keepdims, false); }
+Tensor sum(const Tensor& x, const Axes& axes, bool keepdims) {
+  if (!x.defined() || is_floating(x.dtype())) return reduce("sum", x, axes, keepdims, false);
+  const unsigned mask = axes.mask("sum", x.shape());
+  const Tensor wide = x.to(int64);
+  return finished(scaled_sum(wide, mask, 1), wide, mask, keepdims);
+}
+
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdims) { return reduce("mean", x, axes, keepdims, true); }
 
-Tensor argmax(const Tensor& x, int axis) {
-  ops::check_float("argmax", "the input", x);
-  const unsigned mask = Axes(axis).mask("argmax", x.shape());
-  const int a = std::countr_zero(mask);
-  check(x.dim(a) > 0, "argmax", "axis ", axis, " of ", x.shape(), " is empty");
-  kernels::ReduceArgs args{.dtype = x.dtype(), .outer = 1, .n = x.dim(a), .inner = 1};
-  for (int i = 0; i < a; ++i) args.outer *= x.dim(i);
-  for (int i = a + 1; i < x.rank(); ++i) args.inner *= x.dim(i);
-  Tensor index = empty(reduced(x.shape(), mask, false), {int64, x.device()});
+Tensor prod(const Tensor& x, const Axes& axes, bool keepdims) {
+  check(x.defined() && x.dtype() != bfloat16, "prod", "not defined for ", x.dtype());
+  const unsigned mask = axes.mask("prod", x.shape());
+  const Tensor wide = is_floating(x.dtype()) ? x : x.to(int64);
   Context ctx = context(x.device());
-  kernels_for(x.device()).argmax(ctx, args, x.raw(), static_cast<int64_t*>(ops::out(index)));
+  // Each run of axes is an op of its own.
+  const Tensor y = by_runs(wide, mask, [&](const kernels::ReduceArgs& args, const Tensor& from, Tensor& to) {
+    kernels_for(x.device()).reduce(ctx, kernels::ReduceOp::product, args, from.raw(), ops::out(to));
+    if (Tape* tape = is_floating(x.dtype()) ? Tape::recording(from) : nullptr)
+      tape->record("prod", {&from}, {&to}, {&from}, [args](Gradients& g) {
+        Tensor dx = empty_like(g.saved(0));
+        Context c = context(dx.device());
+        kernels_for(dx.device()).product_gradient(c, args, g.saved(0).raw(), g.dy().raw(), ops::out(dx));
+        g.add(0, dx);
+      });
+  });
+  const Tensor own = y.shares_storage_with(wide) ? y.clone() : y;
+  return own.reshape(reduced(x.shape(), mask, keepdims));
+}
+
+namespace {
+
+Tensor extreme(const char* op, kernels::ReduceOp which, const Tensor& x, const Axes& axes, bool keepdims) {
+  check(x.defined() && x.dtype() != bfloat16, op, "not defined for ", x.dtype());
+  const unsigned mask = axes.mask(op, x.shape());
+  check(count_of(x.shape(), mask) > 0, op, "there is nothing to choose from along the axes of ", x.shape());
+  Tensor y = finished(folded(which, x, mask), x, mask, keepdims);
+  if (Tape* tape = is_floating(x.dtype()) ? Tape::recording(x) : nullptr)
+    tape->record(op, {&x}, {&y}, {&x, &y}, [mask, kept = reduced(x.shape(), mask, true)](Gradients& g) {
+      const Tensor chosen = equal(g.saved(0), g.saved(1).reshape(kept)).to(g.dy().dtype());
+      const Tensor share = g.dy().reshape(kept) / maximum(scaled_sum(chosen, mask, 1), 1);
+      g.add(0, chosen * share);
+    });
+  return y;
+}
+
+}  // namespace
+
+Tensor max(const Tensor& x, const Axes& axes, bool keepdims) {
+  return extreme("max", kernels::ReduceOp::max, x, axes, keepdims);
+}
+Tensor min(const Tensor& x, const Axes& axes, bool keepdims) {
+  return extreme("min", kernels::ReduceOp::min, x, axes, keepdims);
+}
+
+namespace {
+
+Tensor truth(const char* op, kernels::ReduceOp which, const Tensor& x, const Axes& axes, bool keepdims) {
+  check(x.defined() && x.dtype() != bfloat16, op, "not defined for ", x.dtype());
+  const unsigned mask = axes.mask(op, x.shape());
+  const Tensor nonzero = not_equal(x, 0);
+  return finished(folded(which, nonzero, mask), nonzero, mask, keepdims);
+}
+
+}  // namespace
+
+Tensor any(const Tensor& x, const Axes& axes, bool keepdims) {
+  return truth("any", kernels::ReduceOp::max, x, axes, keepdims);
+}
+Tensor all(const Tensor& x, const Axes& axes, bool keepdims) {
+  return truth("all", kernels::ReduceOp::product, x, axes, keepdims);
+}
+
+Tensor var(const Tensor& x, const Axes& axes, bool keepdims, int64_t ddof) {
+  ops::check_float("var", "the input", x);
+  check(ddof >= 0 && ddof < (int64_t{1} << 40), "var", "ddof must not be negative or huge, got ", ddof);
+  const auto n = static_cast<double>(count_of(x.shape(), axes.mask("var", x.shape())));
+  // The mean takes no part in the gradient: the deviations sum to 0.
+  const Tensor deviation = x - mean(x.detach(), axes, true);
+  return sum(square(deviation), axes, keepdims) / std::max(n - static_cast<double>(ddof), 0.0);
+}
+
+namespace {
+
+// sqrt(x) of a sum of squares; its gradient is 0 at 0.
+Tensor root(const char* op, const Tensor& x) {
+  Tensor y = sqrt(x.detach());
+  if (Tape* tape = Tape::recording(x))
+    tape->record(op, {&x}, {&y}, {&y},
+                 [](Gradients& g) { g.add(0, where(equal(g.saved(0), 0), 0, g.dy() * 0.5 / g.saved(0))); });
+  return y;
+}
+
+}  // namespace
+
+Tensor stddev(const Tensor& x, const Axes& axes, bool keepdims, int64_t ddof) {
+  return root("stddev", var(x, axes, keepdims, ddof));
+}
+
+Tensor norm(const Tensor& x, const Axes& axes, bool keepdims, double p) {
+  ops::check_float("norm", "the input", x);
+  check(p == 1 || p == 2 || p == std::numeric_limits<double>::infinity(), "norm", "p must be 1, 2 or infinity, got ",
+        p);
+  if (p == 1) return sum(abs(x), axes, keepdims);
+  if (p == 2) return root("norm", sum(square(x), axes, keepdims));
+  return max(abs(x), axes, keepdims);
+}
+
+Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdims) {
+  ops::check_float("logsumexp", "the input", x);
+  const unsigned mask = axes.mask("logsumexp", x.shape());
+  const Shape kept = reduced(x.shape(), mask, true);
+  const Tensor in = x.detach(), largest = folded(kernels::ReduceOp::max, in, mask);
+  const Tensor shift = where(isfinite(largest), largest, 0);
+  Tensor y = (log(scaled_sum(exp(in - shift), mask, 1)) + shift).reshape(reduced(x.shape(), mask, keepdims));
+  if (Tape* tape = Tape::recording(x))
+    tape->record("logsumexp", {&x}, {&y}, {&x, &y}, [kept](Gradients& g) {
+      const Tensor total = g.saved(1).reshape(kept);
+      const Tensor share = exp(g.saved(0) - where(isfinite(total), total, 0));  // of nothing but -inf: 0 each
+      g.add(0, share * g.dy().reshape(kept));
+    });
+  return y;
+}
+
+namespace {
+
+Tensor position(const char* op, kernels::ReduceOp which, const Tensor& x, int axis) {
+  check(x.defined() && x.dtype() != bfloat16, op, "not defined for ", x.dtype());
+  const int a = ops::checked_axis(op, x.shape(), axis);
+  check(x.dim(a) > 0, op, "axis ", axis, " of ", x.shape(), " is empty");
+  const ops::AroundAxis at(x.shape(), a);
+  Tensor index = empty(ops::without_axis(x.shape(), a), {int64, x.device()});
+  Context ctx = context(x.device());
+  kernels_for(x.device())
+      .arg_reduce(ctx, which, {.dtype = x.dtype(), .outer = at.outer, .n = at.n, .inner = at.inner}, x.raw(),
+                  static_cast<int64_t*>(ops::out(index)));
   return index;
 }
+
+}  // namespace
+
+Tensor argmax(const Tensor& x, int axis) { return position("argmax", kernels::ReduceOp::max, x, axis); }
+Tensor argmin(const Tensor& x, int axis) { return position("argmin", kernels::ReduceOp::min, x, axis); }
 
 Tensor sum_to(const Tensor& x, const Shape& shape) {
   if (x.shape() == shape) return x;

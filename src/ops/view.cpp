@@ -1,7 +1,4 @@
-// Shapes and types changed: checks, forward and gradient.
-#include "mica/ops/view.h"
-
-#include "mica/ops/reduce.h"
+// What is a member of Tensor: views, copies, conversions; checks, forward and gradient.
 #include "ops/common.h"
 
 namespace MICA_EXPORT mica {
@@ -89,42 +86,6 @@ Tensor Tensor::to(DType target) const {
   if (Tape* tape = differentiable(target) && differentiable(dtype_) ? Tape::recording(*this) : nullptr)
     tape->record("to", {this}, {&y}, {}, [from = dtype_](Gradients& g) { g.add(0, g.dy().to(from)); });
   return y;
-}
-
-Tensor broadcast_to(const Tensor& x, const Shape& shape) {
-  check(x.defined(), "broadcast_to", "the tensor is undefined");
-  if (x.shape() == shape) return x;
-  check(broadcast("broadcast_to", x.shape(), shape) == shape, "broadcast_to", "shape ", x.shape(),
-        " does not broadcast to ", shape);
-  Tensor y = empty(shape, {x.dtype(), x.device()});
-  Context ctx = context(x.device());
-  kernels_for(x.device()).expand(ctx, x.dtype(), ops::broadcast_dims(shape, x.shape(), shape), x.raw(), ops::out(y));
-  if (Tape* tape = Tape::recording(x))
-    tape->record("broadcast_to", {&x}, {&y}, {}, [from = x.shape()](Gradients& g) { g.add(0, sum_to(g.dy(), from)); });
-  return y;
-}
-
-Tensor checked_labels(const char* op, const Tensor& labels, int64_t classes) {
-  check(labels.defined() && !is_floating(labels.dtype()), op, "labels must be integers, got ", labels.dtype());
-  const Tensor wide = labels.to(Device::cpu()).to(int64);
-  const int64_t* values = wide.data<int64_t>();
-  for (int64_t i = 0; i < wide.elements(); ++i)
-    check(values[i] >= 0 && values[i] < classes, op, "label ", values[i], " at position ", i, " is outside of 0..",
-          classes - 1);
-  return wide.to(labels.device());
-}
-
-Tensor one_hot(const Tensor& labels, int64_t classes) {
-  check(classes >= 1 && classes < (int64_t{1} << 40), "one_hot", "there must be at least one class, got ", classes);
-  const Tensor wide = checked_labels("one_hot", labels.to(Device::cpu()), classes);
-  Shape shape = labels.shape().with_first(0);
-  for (int i = 0; i < labels.rank(); ++i) shape[i] = labels.dim(i);
-  shape[-1] = classes;
-  Tensor y = zeros(shape);
-  float* out = y.mutable_data<float>();
-  const int64_t* values = wide.data<int64_t>();
-  for (int64_t i = 0; i < wide.elements(); ++i) out[i * classes + values[i]] = 1;
-  return y.to(labels.device());
 }
 
 }  // namespace mica

@@ -3,8 +3,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <map>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "mica/core/tensor.h"
 #include "mica/io/safetensors.h"
@@ -106,4 +109,40 @@ TEST_CASE("random: an element depends on its position alone, not on how many the
   }
   CHECK(few.at({0}) != random_uniform({7}, 0, 1, {.stream = 5, .step = 4}).at({0}));
   CHECK(random_uniform({0}, 0, 1, key).elements() == 0);
+}
+
+TEST_CASE("random: a permutation has each number once, decided by the key") {
+  const auto permutation = [](int64_t n, RandomKey key) {
+    const Tensor order = random_permutation(n, key);
+    return std::vector<int64_t>(order.values<int64_t>().begin(), order.values<int64_t>().end());
+  };
+  for (const int64_t n : {0, 1, 2, 3, 10, 1000}) {
+    std::vector<int64_t> order = permutation(n, {.stream = 3});
+    CHECK(order == permutation(n, {.stream = 3}));
+    if (n > 3) CHECK(order != permutation(n, {.stream = 4}));
+    if (n > 3) CHECK(order != permutation(n, {.stream = 3, .step = 1}));
+    std::sort(order.begin(), order.end());
+    for (int64_t i = 0; i < n; ++i) CHECK(order[static_cast<size_t>(i)] == i);
+  }
+  std::map<std::vector<int64_t>, int> counts;  // each of the orders of four is as likely as another
+  for (uint64_t step = 0; step < 24'000; ++step) ++counts[permutation(4, {.stream = 9, .step = step})];
+  CHECK(counts.size() == 24);
+  for (const auto& [order, count] : counts) {
+    CHECK(count > 850);
+    CHECK(count < 1150);
+  }
+}
+
+TEST_CASE("random: bernoulli numbers are 1 as often as they should, and never or always at the ends") {
+  for (const double p : {0.1, 0.5, 0.9}) {
+    double total = 0;
+    const Tensor x = random_bernoulli({100'000}, p, {.stream = 5}, {uint8});
+    for (const uint8_t v : x.values<uint8_t>()) {
+      CHECK((v == 0 || v == 1));
+      total += v;
+    }
+    CHECK(total / 100'000 == doctest::Approx(p).epsilon(0.05));
+  }
+  for (const float v : random_bernoulli({1000}, 0, {}).values<float>()) CHECK(v == 0);
+  for (const float v : random_bernoulli({1000}, 1, {}).values<float>()) CHECK(v == 1);
 }

@@ -8,10 +8,13 @@
 
 #include "mica/core/memory.h"
 #include "support/error_text.h"
+#include "support/tensors.h"
 
 using namespace mica;
+using mica::test::close;
 using mica::test::contains;
 using mica::test::error_text;
+using mica::test::kExact;
 
 namespace {
 
@@ -100,6 +103,24 @@ TEST_CASE("tensor: arange ends before stop, and is empty where it begins there")
   CHECK(contains(error_text([] { arange(0, 1e18); }), "[arange] too many elements"));
 }
 
+TEST_CASE("tensor: linspace ends at stop, exactly") {
+  CHECK(close(linspace(0, 1, 5), {0, 0.25, 0.5, 0.75, 1}));
+  CHECK(close(linspace(3, -1, 3, {int64}), {3, 1, -1}));
+  CHECK(close(linspace(2, 9, 1), {2}));
+  CHECK(linspace(0, 1, 0).shape() == Shape{0});
+  CHECK(linspace(0, 0.1, 4, {float64}).at({3}) == 0.1);
+}
+
+TEST_CASE("tensor: eye and tri are NumPy's") {
+  CHECK(close(eye(2), tensor({{1, 0}, {0, 1}}), kExact));
+  CHECK(close(eye(2, 3, 1), tensor({{0, 1, 0}, {0, 0, 1}}), kExact));
+  CHECK(close(eye(3, 2, -1), tensor({{0, 0}, {1, 0}, {0, 1}}), kExact));
+  CHECK(close(tri(2, 3), tensor({{1, 0, 0}, {1, 1, 0}}), kExact));
+  CHECK(close(tri(3, -1, -1), tensor({{0, 0, 0}, {1, 0, 0}, {1, 1, 0}}), kExact));
+  CHECK(eye(0).shape() == Shape{0, 0});
+  CHECK(eye(2, 2, 0, {int64}).dtype() == int64);
+}
+
 TEST_CASE("tensor: sizes that are negative or too many are refused before anything is allocated") {
   const auto before = memory_statistics();
   CHECK(error_text([] { empty({2, -1}); }) == "[empty] sizes must not be negative: [2,-1]");
@@ -116,7 +137,16 @@ TEST_CASE("tensor: sizes that are negative or too many are refused before anythi
   CHECK(memory_statistics().in_use == before.in_use);
 }
 
-TEST_CASE("tensor: random numbers check their bounds") {
+TEST_CASE("tensor: ranges and random numbers check their bounds") {
+  CHECK(error_text([] { linspace(0, 1, -1); }) == "[linspace] the count must not be negative or huge, got -1");
+  CHECK(error_text([] { linspace(0, std::numeric_limits<double>::infinity(), 2); }) ==
+        "[linspace] start and stop must be finite: 0, inf");
+  CHECK(error_text([] { eye(-1); }) == "[eye] sizes must not be negative: -1, -1");
+  CHECK(error_text([] { tri(2, -2); }) == "[tri] sizes must not be negative: 2, -2");
+  CHECK(error_text([] { random_bernoulli({1}, 1.5, {}); }) ==
+        "[random_bernoulli] the probability must be within [0, 1], got 1.5");
+  CHECK(error_text([] { random_permutation(-1, {}); }) ==
+        "[random_permutation] the length must not be negative, got -1");
   CHECK(error_text([] { random_uniform({1}, 2, 1, {}); }) == "[random_uniform] low must not be above high: 2, 1");
   CHECK(contains(error_text([] { random_uniform({1}, std::nan(""), 1, {}); }), "low must not be above high"));
   CHECK(error_text([] { random_normal({1}, 0, -1, {}); }) ==

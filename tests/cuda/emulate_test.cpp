@@ -534,7 +534,7 @@ TEST_CASE_TEMPLATE("emulated matmul: bias, each activation, accumulate", T, floa
     check_matmul<T>({9, 66, 5, false, true, 1, 1, true, UnaryOp::function});          \
     check_matmul<T>({9, 66, 5, true, false, 1, 0, false, UnaryOp::function});         \
   }
-  MICA_UNARY_OPS(MICA_CHECK_ACTIVATION)
+  MICA_FUSED_OPS(MICA_CHECK_ACTIVATION)
 #undef MICA_CHECK_ACTIVATION
   for (int transposes = 0; transposes < 4; ++transposes)
     check_matmul<T>(

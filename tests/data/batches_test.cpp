@@ -187,24 +187,3 @@ TEST_CASE("batches: wrong use") {
   CHECK(error_text([&] { data::batches(Tensor(1.0), {}); }) ==
         "[batches] the inputs must have a first axis of examples");
 }
-
-TEST_CASE("permutation: each number once, decided by the key") {
-  for (const int64_t n : {0, 1, 2, 3, 10, 1000}) {
-    std::vector<int64_t> order = data::permutation(n, {.stream = 3});
-    CHECK(order == data::permutation(n, {.stream = 3}));
-    if (n > 3) CHECK(order != data::permutation(n, {.stream = 4}));
-    if (n > 3) CHECK(order != data::permutation(n, {.stream = 3, .step = 1}));
-    std::sort(order.begin(), order.end());
-    for (int64_t i = 0; i < n; ++i) CHECK(order[static_cast<size_t>(i)] == i);
-  }
-}
-
-TEST_CASE("permutation: each of the orders of four is as likely as another") {
-  std::map<std::vector<int64_t>, int> counts;
-  for (uint64_t step = 0; step < 24'000; ++step) ++counts[data::permutation(4, {.stream = 9, .step = step})];
-  CHECK(counts.size() == 24);
-  for (const auto& [order, count] : counts) {
-    CHECK(count > 850);
-    CHECK(count < 1150);
-  }
-}

@@ -166,6 +166,10 @@ def pool():
 # --- matrices ---
 
 
+BATCHES = [((2, 3), (4, 3, 5)), ((2, 1, 2, 3), (4, 3, 2)), ((1, 2, 3), (4, 3, 2)), ((4, 2, 3), (1, 3, 2)), ((3,), (3,)),
+           ((3,), (3, 2)), ((2, 3), (3,)), ((3,), (2, 3, 4)), ((2, 4, 3), (3,)), ((0, 2, 3), (1, 3, 2))]
+
+
 def matmul():
     family = Family("matmul")
 
@@ -195,6 +199,9 @@ def matmul():
         both("batch_2x3", 2, 3, 4, (2, 3), (2, 3))
         both("inner_0", 2, 0, 3)
         both("rows_0", 0, 3, 2)
+    for left, right in BATCHES:
+        name = f"broadcast_{'x'.join(map(str, left))}_{'x'.join(map(str, right))}"
+        case(name, left, right)
     case("one_right_for_all", (4, 3, 5), (5, 2))
     case("one_right_for_all_nt", (2, 2, 3, 5), (4, 5), False, True)
     case("33x65x31", (33, 65), (65, 31))
@@ -311,6 +318,18 @@ UNARY = {
     "gelu": (F.gelu, -3, 3),
     # F.softplus is the identity above its threshold.
     "softplus": (lambda x: torch.logaddexp(x, torch.zeros_like(x)), -4, 4),
+    "silu": (F.silu, -4, 4),
+    "log1p": (torch.log1p, -0.5, 4),
+    "expm1": (torch.expm1, -3, 3),
+    "reciprocal": (torch.reciprocal, 0.5, 3),
+    "rsqrt": (torch.rsqrt, 0.2, 4),
+    "sin": (torch.sin, -3, 3),
+    "cos": (torch.cos, -3, 3),
+    "erf": (torch.erf, -3, 3),
+    "sign": (torch.sign, 0.1, 2),
+    "floor": (torch.floor, 0.1, 3.9),
+    "ceil": (torch.ceil, 0.1, 3.9),
+    "round": (torch.round, 0.1, 3.9),
 }
 BINARY = {
     "add": (torch.add, -2, 2),
@@ -320,6 +339,8 @@ BINARY = {
     "power": (torch.pow, 0.5, 2),
     "maximum": (torch.maximum, -2, 2),
     "minimum": (torch.minimum, -2, 2),
+    "leaky_relu": (lambda a, b: torch.where(a < 0, a * b, a + b * 0), -2, 2),
+    "elu": (lambda a, b: torch.where(a < 0, b * torch.expm1(a), a + b * 0), -2, 2),
 }
 BROADCASTS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((4,), (3, 4)), ((3, 1), (1, 4)), ((2, 3, 4), ()), ((), (5,)),
               ((2, 1, 4), (3, 1)), ((1,), (7,)), ((), ()), ((0, 4), (4,)), ((2, 1, 3, 1), (5, 1, 2))]
@@ -331,7 +352,7 @@ def elementwise():
         for shape in ((), (7,), (5, 13), (2, 0, 3)):
             name = f"{op}_{'x'.join(map(str, shape)) or 'scalar'}"
             family.add(name, op, {}, {"x": family.rng(name).uniform(low, high, shape)}, function)
-        if op not in ("sqrt", "exp", "log"):
+        if op not in ("sqrt", "exp", "log", "log1p", "expm1", "reciprocal", "rsqrt"):
             wide = np.array([-100, -30, -10, -5.5, -1e-3, -1e-10, 0, 1e-10, 1e-3, 5.5, 10, 30, 100])
             family.add(f"{op}_wide", op, {}, {"x": wide}, function)
     for op, (function, low, high) in BINARY.items():
@@ -428,3 +449,6 @@ def random():
 if __name__ == "__main__":
     for make in (conv, pool, matmul, softmax, loss, dense, elementwise, optim, random):
         make()
+    import arrays  # it uses this module
+
+    arrays.make_all()

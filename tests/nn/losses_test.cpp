@@ -8,9 +8,9 @@
 #include "mica/autograd/gradcheck.h"
 #include "mica/autograd/tape.h"
 #include "mica/ops/elementwise.h"
+#include "mica/ops/index.h"
 #include "mica/ops/reduce.h"
 #include "mica/ops/softmax.h"
-#include "mica/ops/view.h"
 #include "nn/helpers.h"
 #include "support/error_text.h"
 

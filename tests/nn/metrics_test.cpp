@@ -3,7 +3,7 @@
 
 #include <doctest/doctest.h>
 
-#include "mica/ops/view.h"
+#include "mica/ops/index.h"
 #include "support/error_text.h"
 
 using namespace mica;

@@ -3,13 +3,16 @@
 #include <functional>
 
 #include "mica/core/threads.h"
+#include "mica/ops/compare.h"
 #include "mica/ops/conv.h"
 #include "mica/ops/dropout.h"
+#include "mica/ops/einsum.h"
+#include "mica/ops/index.h"
 #include "mica/ops/loss.h"
+#include "mica/ops/manipulate.h"
 #include "mica/ops/matmul.h"
 #include "mica/ops/pool.h"
 #include "mica/ops/softmax.h"
-#include "mica/ops/view.h"
 #include "support/golden.h"
 
 using namespace mica;
@@ -89,6 +92,26 @@ std::vector<Computation> computations() {
        },
        {{257, 1}},
        Promise::all},
+      {"transpose", [](const Tensors& x) { return transpose(x[0]); }, {wide}, Promise::all},
+      {"concat",
+       [](const Tensors& x) {
+         return concat({x[0], x[1]}, 1);
+       },
+       {wide, {257, 100}},
+       Promise::all},
+      {"take",
+       [](const Tensors& x) {
+         return take(x[0], tensor({5, 1, 5, 5}, {int64}));
+       },
+       {wide},
+       Promise::all},
+      {"gather", [](const Tensors& x) { return gather(x[0], argsort(x[1], 0), 0); }, {wide, wide}, Promise::all},
+      {"sort", [](const Tensors& x) { return sort(x[0], 1); }, {wide}, Promise::all},
+      {"cumsum", [](const Tensors& x) { return cumsum(x[0], 0); }, {wide}, Promise::all},
+      {"prod", [](const Tensors& x) { return prod(x[0]); }, {{200003}}, Promise::all},
+      {"max of columns", [](const Tensors& x) { return max(x[0], 0); }, {{7001, 3}}, Promise::all},
+      {"where", [](const Tensors& x) { return where(less(x[0], 0), x[0], x[1]); }, {wide, {513}}, Promise::result},
+      {"einsum", [](const Tensors& x) { return einsum("bij,kj->bki", x); }, {{5, 40, 30}, {20, 30}}},
       {"argmax", [](const Tensors& x) { return argmax(x[0], 0); }, {wide}, Promise::all},
       {"sum of all", [](const Tensors& x) { return sum(x[0]); }, {{1000003}}, Promise::all},
       {"sum of rows", [](const Tensors& x) { return sum(x[0], 1); }, {wide}, Promise::all},

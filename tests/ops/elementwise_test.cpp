@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "mica/autograd/gradcheck.h"
-#include "mica/ops/view.h"
+#include "mica/ops/manipulate.h"
 #include "support/devices.h"
 #include "support/golden.h"
 #include "support/wrong_use.h"

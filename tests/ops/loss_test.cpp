@@ -5,8 +5,8 @@
 
 #include "mica/autograd/gradcheck.h"
 #include "mica/nn/losses.h"
+#include "mica/ops/index.h"
 #include "mica/ops/softmax.h"
-#include "mica/ops/view.h"
 #include "support/golden.h"
 #include "support/wrong_use.h"
 

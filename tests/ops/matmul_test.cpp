@@ -167,6 +167,9 @@ TEST_CASE("matmul passes a gradient check, however the operands lie") {
     check({2, 3}, {}, 1, 3, 2);
     check({0}, {}, 2, 3, 1);
     check({0}, {0}, 2, 3, 1);
+    check({}, {3}, 2, 5, 3);
+    check({2, 1}, {3}, 1, 3, 2);
+    check({1}, {0}, 2, 3, 1);
   });
 }
 
@@ -200,18 +203,21 @@ TEST_CASE("matmul and dense refuse operands that do not fit") {
        [=] {
          matmul(a, ones({2, 4}), {.transpose_b = true});
        }},
-      {"[matmul] operands must have at least 2 axes: [3] and [3,2]",
+      {"[matmul] operands must have at least one axis: [] and [3,2]",
        [=] {
-         matmul(ones({3}), ones({3, 2}));
+         matmul(ones({}), ones({3, 2}));
        }},
-      {"[matmul] operands must have at least 2 axes: [2,3] and [3]", [=] { matmul(a, ones({3})); }},
-      {"[matmul] leading axes must be equal, or the second operand has none: [5,2,3] and [4,3,2]",
+      {"[matmul] a vector cannot be transposed: [3] and [3,2]",
+       [=] {
+         matmul(ones({3}), ones({3, 2}), {.transpose_a = true});
+       }},
+      {"[matmul] inner sizes must match: [1,4] and [3,2]",
+       [=] {
+         matmul(ones({4}), ones({3, 2}));
+       }},
+      {"[matmul] shapes do not broadcast: [5] and [4]",
        [=] {
          matmul(ones({5, 2, 3}), ones({4, 3, 2}));
-       }},
-      {"[matmul] leading axes must be equal, or the second operand has none: [2,3] and [4,3,2]",
-       [=] {
-         matmul(a, ones({4, 3, 2}));
        }},
       {"[matmul] the first operand must be float32 or float64, got int32", [=] { matmul(a.to(int32), a); }},
       {"[matmul] dtypes must match: float32 and float64 (the second operand)", [=] { matmul(a, a.to(float64)); }},

@@ -2,9 +2,10 @@
 #include "mica/ops/reduce.h"
 
 #include <limits>
+#include <string>
 
 #include "mica/autograd/gradcheck.h"
-#include "mica/ops/view.h"
+#include "mica/ops/manipulate.h"
 #include "support/golden.h"
 #include "support/wrong_use.h"
 
@@ -96,6 +97,138 @@ TEST_CASE("sum and mean pass a gradient check over any axes") {
   }
 }
 
+namespace {
+
+Axes axes_of(const GoldenCase& c) {
+  std::vector<int> axes;
+  for (const int64_t axis : c.list("axes")) axes.push_back(static_cast<int>(axis));
+  return Axes(std::span<const int>(axes));
+}
+
+Tensor call(const GoldenCase& c, const Tensor& x) {
+  const Axes axes = axes_of(c);
+  const bool keep = c.flag("keepdims");
+  if (c.op == "sum") return sum(x, axes, keep);
+  if (c.op == "mean") return mean(x, axes, keep);
+  if (c.op == "prod") return prod(x, axes, keep);
+  if (c.op == "max") return max(x, axes, keep);
+  if (c.op == "min") return min(x, axes, keep);
+  if (c.op == "var") return var(x, axes, keep, static_cast<int64_t>(c.number("ddof")));
+  if (c.op == "stddev") return stddev(x, axes, keep, static_cast<int64_t>(c.number("ddof")));
+  if (c.op == "logsumexp") return logsumexp(x, axes, keep);
+  if (c.op == "norm") return norm(x, axes, keep, std::stod(c.text("p")));
+  if (c.op == "any") return any(x, axes, keep);
+  if (c.op == "all") return all(x, axes, keep);
+  throw std::runtime_error("no test for " + c.op);
+}
+
+}  // namespace
+
+TEST_CASE("reductions over random axes are NumPy's, and their gradients PyTorch's") {
+  for (const GoldenCase& c : golden("reduce")) {
+    CAPTURE(c.name);
+    if (c.op == "argmax" || c.op == "argmin") {
+      const int axis = static_cast<int>(c.number("axis"));
+      for (const DType dtype : {float32, float64, int32, int64}) {
+        const Tensor x = c.input("x", float64).to(dtype);
+        CHECK(close(c.op == "argmax" ? argmax(x, axis) : argmin(x, axis), c.expected("y"), kExact));
+      }
+    } else if (c.op == "any" || c.op == "all") {
+      for (const DType dtype : {float32, int64, uint8})
+        CHECK(close(call(c, c.input("x", float64).to(dtype)), c.expected("y"), kExact));
+    } else {
+      replay(c, kPointwise, [&](const Tensors& x) { return call(c, x[0]); });
+    }
+  }
+}
+
+TEST_CASE("each reduction passes a gradient check over any axes") {
+  struct Reduction {
+    const char* name;
+    Tensor (*op)(const Tensor&, const Axes&);
+    bool of_nothing;
+  };
+  const Reduction reductions[] = {
+      {"prod", [](const Tensor& x, const Axes& a) { return prod(x, a); }, true},
+      {"max", [](const Tensor& x, const Axes& a) { return max(x, a, true); }, false},
+      {"min", [](const Tensor& x, const Axes& a) { return min(x, a); }, false},
+      {"var", [](const Tensor& x, const Axes& a) { return var(x, a); }, false},
+      {"stddev", [](const Tensor& x, const Axes& a) { return stddev(x, a, true); }, false},
+      {"norm 1", [](const Tensor& x, const Axes& a) { return norm(x, a, false, 1); }, true},
+      {"norm 2", [](const Tensor& x, const Axes& a) { return norm(x, a); }, true},
+      {"norm of infinity", [](const Tensor& x, const Axes& a) { return norm(x, a, false, kInfinity); }, false},
+      {"logsumexp", [](const Tensor& x, const Axes& a) { return logsumexp(x, a); }, true},
+  };
+  for (const Reduction& r : reductions)
+    for (const Shape& shape : kShapes) {
+      if (shape.elements() > 100 || (shape.elements() == 0 && !r.of_nothing)) continue;
+      CAPTURE(r.name);
+      CAPTURE(shape);
+      // Of one value there is no deviation, and its root's gradient is 0 by definition.
+      const bool lone = std::string(r.name) == "stddev";
+      for_each_axes(shape, [&](unsigned mask, const Axes& axes) {
+        CAPTURE(mask);
+        int64_t count = 1;
+        for (int axis = 0; axis < shape.rank(); ++axis) count *= mask >> axis & 1u ? shape[axis] : 1;
+        if (lone && count < 2) return;
+        CHECK(gradcheck([&](const Tensors& x) { return r.op(x[0], axes); }, {sample(shape)}) <= 1e-6);
+      });
+    }
+}
+
+TEST_CASE("reductions of nothing, of NaN and of infinities") {
+  const Tensor nothing = zeros({2, 0});
+  CHECK(close(prod(nothing, 1), {1, 1}));
+  CHECK(close(logsumexp(nothing, 1), {-kInfinity, -kInfinity}));
+  CHECK(close(norm(nothing, 1), {0, 0}));
+  CHECK(close(any(nothing, 1), {0, 0}));
+  CHECK(close(all(nothing, 1), {1, 1}));
+  CHECK(close(var(nothing, 1), {kNan, kNan}));
+  CHECK(max(zeros({0, 3}), 1).shape() == Shape{0});
+  for (const DType dtype : {float32, float64}) {
+    const Tensor x = tensor({{1, kNan, 3}, {kInfinity, 2, -kInfinity}, {-kInfinity, -kInfinity, -kInfinity}}, {dtype});
+    CHECK(close(max(x, 1), {kNan, kInfinity, -kInfinity}));
+    CHECK(close(min(x, 1), {kNan, -kInfinity, -kInfinity}));
+    CHECK(close(logsumexp(x, 1), {kNan, kInfinity, -kInfinity}));
+    CHECK(close(argmin(x, 1), {1, 2, 0}));
+  }
+}
+
+TEST_CASE("where all values are equal, the gradients of stddev and norm are 0, and not NaN") {
+  for (const bool deviation : {false, true}) {
+    Tape tape;
+    Tensor x = full({5}, deviation ? 3 : 0);
+    tape.watch(x);
+    CHECK(close(tape.gradient(deviation ? stddev(x) : norm(x), {x})[0], {0, 0, 0, 0, 0}));
+  }
+  Tape tape;
+  Tensor x = full({2}, -kInfinity);
+  tape.watch(x);
+  CHECK(close(tape.gradient(logsumexp(x), {x})[0], {0, 0}));
+}
+
+TEST_CASE("integers are reduced exactly: sums and products in int64, the others in their dtype") {
+  const Tensor x = tensor({{200, 100}, {50, 7}}, {uint8});
+  CHECK(sum(x).dtype() == int64);
+  CHECK(close(sum(x, 0), {250, 107}));
+  CHECK(close(sum(x, 1), {300, 57}));
+  CHECK(close(prod(x), {7000000}));
+  CHECK(max(x).dtype() == uint8);
+  CHECK(close(max(x, 0), {200, 100}));
+  CHECK(close(min(x, 1), {100, 7}));
+  const Tensor big = full({3}, 1LL << 61, {int64});
+  CHECK(sum(big.slice(0, 2)).data<int64_t>()[0] == 1LL << 62);
+}
+
+TEST_CASE("a long row has the maximum of all of its parts") {
+  Tensor x = sample({200003}, float32);
+  x.mutable_data<float>()[137777] = 5;
+  x.mutable_data<float>()[200002] = -5;
+  CHECK(max(x).item() == 5);
+  CHECK(min(x).item() == -5);
+  CHECK(max(x.reshape({1, 200003}), 0).shape() == Shape{200003});
+}
+
 TEST_CASE("axes may count from the end") {
   const Tensor x = sample({2, 3, 5});
   CHECK(same_bits(sum(x, -1), sum(x, 2)));
@@ -180,7 +313,17 @@ TEST_CASE("reductions refuse axes that the tensor does not have, and what is not
        [=] {
          sum(x, {0, 1, 2, 3, 4, 5, 6, 7, 8});
        }},
-      {"[sum] the input must be float32 or float64, got int32", [=] { sum(x.to(int32)); }},
+      {"[max] there is nothing to choose from along the axes of [2,0]",
+       [=] {
+         max(zeros({2, 0}), 1);
+       }},
+      {"[min] axis 2 is out of range for shape [2,3]", [=] { min(x, 2); }},
+      {"[prod] not defined for bfloat16", [=] { prod(x.to(bfloat16)); }},
+      {"[any] axis 2 is out of range for shape [2,3]", [=] { any(x, 2); }},
+      {"[var] ddof must not be negative or huge, got -1", [=] { var(x, {}, false, -1); }},
+      {"[norm] p must be 1, 2 or infinity, got 3", [=] { norm(x, {}, false, 3); }},
+      {"[logsumexp] the input must be float32 or float64, got int32", [=] { logsumexp(x.to(int32)); }},
+      {"[argmin] axis -1 of [0] is empty", [=] { argmin(zeros({0})); }},
       {"[mean] the input is undefined", [=] { mean({}); }},
       {"[argmax] axis 1 of [2,0] is empty",
        [=] {
@@ -188,7 +331,7 @@ TEST_CASE("reductions refuse axes that the tensor does not have, and what is not
        }},
       {"[argmax] axis 2 is out of range for shape [2,3]", [=] { argmax(x, 2); }},
       {"[argmax] axis -1 is out of range for shape []", [=] { argmax(ones({})); }},
-      {"[argmax] the input must be float32 or float64, got uint8", [=] { argmax(x.to(uint8)); }},
+      {"[argmax] not defined for bfloat16", [=] { argmax(x.to(bfloat16)); }},
       {"[broadcast_to] shapes do not broadcast: [2,3] and [2,4]",
        [=] {
          broadcast_to(x, {2, 4});

@@ -1,5 +1,5 @@
 // Shapes and types changed: what reshape, slice, clone and to() keep, their gradients, and how numbers convert.
-#include "mica/ops/view.h"
+#include "mica/ops/manipulate.h"
 
 #include <limits>
 

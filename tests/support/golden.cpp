@@ -18,6 +18,9 @@ double GoldenCase::number(const std::string& argument) const {
 std::string GoldenCase::text(const std::string& argument) const {
   return json::parse(arguments_).at(argument).get<std::string>();
 }
+std::vector<int64_t> GoldenCase::list(const std::string& argument) const {
+  return json::parse(arguments_).at(argument).get<std::vector<int64_t>>();
+}
 std::pair<int64_t, int64_t> GoldenCase::pair(const std::string& argument) const {
   return json::parse(arguments_).at(argument).get<std::pair<int64_t, int64_t>>();
 }

@@ -26,6 +26,7 @@ class GoldenCase {
   bool flag(const std::string& argument) const;
   double number(const std::string& argument) const;
   std::string text(const std::string& argument) const;
+  std::vector<int64_t> list(const std::string& argument) const;
   std::pair<int64_t, int64_t> pair(const std::string& argument) const;
 
   /// An input: floating ones in `dtype`, integers as they are.

@@ -33,6 +33,7 @@ void append_text(std::string& text, std::string_view part);
 void append_text(std::string& text, double value);
 void append_text(std::string& text, int64_t value);
 void append_text(std::string& text, uint64_t value);
+inline void append_text(std::string& text, char value) { text += value; }
 inline void append_text(std::string& text, int value) { append_text(text, int64_t{value}); }
 inline void append_text(std::string& text, const char* part) { append_text(text, std::string_view(part)); }
 inline void append_text(std::string& text, const std::string& part) { append_text(text, std::string_view(part)); }

@@ -205,10 +205,20 @@ Tensor ones(const Shape& shape, TensorOptions options = {});
 Tensor full(const Shape& shape, double value, TensorOptions options = {});
 /// start, start + step, ... below stop.
 Tensor arange(double start, double stop, double step = 1, TensorOptions options = {});
+/// `count` values from start to stop, both among them.
+Tensor linspace(double start, double stop, int64_t count, TensorOptions options = {});
+/// [rows, columns] with ones on the k-th diagonal (above the main one for k > 0) / on and below it, zeros elsewhere.
+/// columns -1: as many as rows.
+Tensor eye(int64_t rows, int64_t columns = -1, int64_t k = 0, TensorOptions options = {});
+Tensor tri(int64_t rows, int64_t columns = -1, int64_t k = 0, TensorOptions options = {});
 /// Uniform in [low, high) / normal, from Philox under `key`: the same numbers on every device (normal ones to the
 /// rounding of its math library). float32 or float64.
 Tensor random_uniform(const Shape& shape, double low, double high, RandomKey key, TensorOptions options = {});
 Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey key, TensorOptions options = {});
+/// 1 with probability `p`, else 0.
+Tensor random_bernoulli(const Shape& shape, double p, RandomKey key, TensorOptions options = {});
+/// int64 [n]: 0..n-1 in an order drawn under `key` (Fisher and Yates's shuffle).
+Tensor random_permutation(int64_t n, RandomKey key);
 
 namespace detail {
 // A number as written; not made from a list in braces, so that {{1}, {2}} is two rows.

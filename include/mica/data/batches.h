@@ -67,8 +67,5 @@ inline Batches batches(const Dataset& dataset, BatchOptions options = {}) {
 }
 inline Batches batches(const Column& x, const Column& y, BatchOptions options = {}) { return Batches(x, y, options); }
 
-/// A permutation of 0..n-1 by Fisher and Yates's shuffle, a function of `key` alone.
-std::vector<int64_t> permutation(int64_t n, RandomKey key);
-
 }  // namespace data
 }  // namespace mica

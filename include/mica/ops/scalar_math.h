@@ -30,6 +30,17 @@ MICA_HD double pow(double a, double b) { return ::pow(a, b); }
 MICA_HD float divide(float a, float b) { return a / b; }
 MICA_HD double divide(double a, double b) { return a / b; }
 
+MICA_HD float floor(float x) { return ::floorf(x); }
+MICA_HD double floor(double x) { return ::floor(x); }
+MICA_HD float ceil(float x) { return ::ceilf(x); }
+MICA_HD double ceil(double x) { return ::ceil(x); }
+MICA_HD float round(float x) { return ::rintf(x); }
+MICA_HD double round(double x) { return ::rint(x); }
+MICA_HD float sin(float x) { return ::sinf(x); }
+MICA_HD double sin(double x) { return ::sin(x); }
+MICA_HD float cos(float x) { return ::cosf(x); }
+MICA_HD double cos(double x) { return ::cos(x); }
+
 /// exp(x) = 2^n * exp(r), r in [-ln2/2, ln2/2]: a degree-6 polynomial (Cephes' expf coefficients), within 2 ulp.
 MICA_HD float exp(float x) {
   const float clamped = x < -103.9721f ? -103.9721f : x > 88.72284f ? 88.72284f : x;
@@ -102,6 +113,14 @@ MICA_HD float tanh(float x) {
   return a < 0.625f ? small : x < 0.0f ? -large : large;
 }
 MICA_HD double tanh(double x) { return ::tanh(x); }
+
+/// exp(x) - 1: 2t / (1 - t) with t = tanh(x/2) for |x| < 1, where exp(x) - 1 would lose its digits.
+MICA_HD float expm1(float x) {
+  const float t = tanh(0.5f * x);
+  const float small = (t + t) / (1.0f - t);
+  return x < 1.0f && x > -1.0f ? small : exp(x) - 1.0f;
+}
+MICA_HD double expm1(double x) { return ::expm1(x); }
 
 /// erf(x): the Taylor series 2/sqrt(pi) * sum (-1)^n x^(2n+1) / (n! (2n+1)), n to 9, for |x| < 1; above, 1 - erfc with
 /// the Chebyshev fit of Numerical Recipes (Press et al., 2nd ed., section 6.2), whose relative error is under 1.2e-7.

@@ -1,0 +1,124 @@
+// What the ops share.
+#include "ops/common.h"
+
+namespace mica::ops {
+
+kernels::StridedDims strided_dims(const Shape& shape, const int64_t* a_strides, const int64_t* b_strides) {
+  kernels::StridedDims dims;
+  for (int i = 0; i < shape.rank(); ++i) {
+    const int64_t size = shape[i], a = a_strides[i], b = b_strides[i];
+    if (size == 1) continue;
+    const int last = dims.rank - 1;
+    if (last >= 0 && dims.a_stride[last] == a * size && dims.b_stride[last] == b * size) {
+      dims.size[last] *= size;
+      dims.a_stride[last] = a;
+      dims.b_stride[last] = b;
+      continue;
+    }
+    dims.size[dims.rank] = size;
+    dims.a_stride[dims.rank] = a;
+    dims.b_stride[dims.rank] = b;
+    ++dims.rank;
+  }
+  if (dims.rank == 0) return {.rank = 1, .size = {1}, .a_stride = {1}, .b_stride = {1}};
+  return dims;
+}
+
+kernels::StridedDims broadcast_dims(const Shape& shape, const Shape& a, const Shape& b) {
+  int64_t a_strides[Shape::kMaxRank] = {}, b_strides[Shape::kMaxRank] = {};
+  const auto fill = [&](const Shape& from, int64_t* strides) {
+    const Strides own(from);
+    for (int i = 1; i <= from.rank(); ++i) strides[shape.rank() - i] = from[-i] == 1 ? 0 : own.of[from.rank() - i];
+  };
+  fill(a, a_strides);
+  fill(b, b_strides);
+  return strided_dims(shape, a_strides, b_strides);
+}
+
+Tensor activation_gradient(UnaryOp op, const Tensor& y, const Tensor& dy) {
+  if (op == UnaryOp::identity) return dy;
+  Tensor dz = empty_like(dy);
+  Context ctx = context(dy.device());
+  kernels_for(dy.device())
+      .unary_gradient(ctx, op, dy.dtype(), dy.elements(), y.raw(), dy.raw(), out(dz), kernels::Write::overwrite);
+  return dz;
+}
+
+void bias_gradient(Gradients& g, int input, const Tensor& dy) {
+  Gradients::Out db = g.out(input);
+  const int64_t n = dy.dim(-1);
+  Context ctx = context(dy.device());
+  kernels_for(dy.device())
+      .reduce_sum(ctx, {.dtype = dy.dtype(), .outer = 1, .n = n ? dy.elements() / n : 0, .inner = n}, 1.0, dy.raw(),
+                  out(db.tensor), write(db));
+}
+
+int checked_axis(const char* op, const Shape& shape, int axis) {
+  check(axis >= -shape.rank() && axis < shape.rank(), op, "axis ", axis, " is out of range for shape ", shape);
+  return axis < 0 ? axis + shape.rank() : axis;
+}
+
+Shape with_size(Shape shape, int axis, int64_t size) {
+  shape[axis] = size;
+  return shape;
+}
+
+Shape without_axis(const Shape& shape, int axis) {
+  int64_t sizes[Shape::kMaxRank];
+  size_t rank = 0;
+  for (int i = 0; i < shape.rank(); ++i)
+    if (i != axis) sizes[rank++] = shape[i];
+  return Shape(std::span<const int64_t>(sizes, rank));
+}
+
+Shape with_axis(const char* op, const Shape& shape, int axis, int64_t size) {
+  check(axis >= -shape.rank() - 1 && axis <= shape.rank(), op, "there is no place ", axis, " for an axis in shape ",
+        shape);
+  check(shape.rank() < Shape::kMaxRank, op, "a tensor has at most 8 axes: ", shape);
+  const int place = axis < 0 ? axis + shape.rank() + 1 : axis;
+  Shape wider = shape.with_first(size);
+  for (int i = 0; i < place; ++i) std::swap(wider[i], wider[i + 1]);
+  return wider;
+}
+
+namespace {
+
+// Integers as int64; each must be in [low, high).
+Tensor checked_integers(const char* op, const char* what, const char* plural, const Tensor& x, int64_t low,
+                        int64_t high, bool& negative) {
+  check(x.defined() && !is_floating(x.dtype()), op, plural, " must be integers, got ", x.dtype());
+  const Tensor wide = x.to(Device::cpu()).to(int64);
+  const int64_t* values = wide.data<int64_t>();
+  int64_t outside = 0, below = 0;  // counted without a branch, looked for afterwards
+  for (int64_t i = 0; i < wide.elements(); ++i) {
+    outside += values[i] < low || values[i] >= high;
+    below += values[i] < 0;
+  }
+  for (int64_t i = 0; outside > 0 && i < wide.elements(); ++i)
+    check(values[i] >= low && values[i] < high, op, what, " ", values[i], " at position ", i, " is outside of ", low,
+          "..", high - 1);
+  negative = below > 0;
+  return wide;
+}
+
+}  // namespace
+
+Tensor checked_indices(const char* op, const Tensor& indices, int64_t n) {
+  bool negative = false;
+  Tensor wide = checked_integers(op, "index", "indices", indices, -n, n, negative);
+  if (negative) {
+    Tensor wrapped = empty_like(wide);
+    auto* to = static_cast<int64_t*>(out(wrapped));
+    const int64_t* from = wide.data<int64_t>();
+    for (int64_t i = 0; i < wide.elements(); ++i) to[i] = from[i] < 0 ? from[i] + n : from[i];
+    wide = wrapped;
+  }
+  return wide.to(indices.device());
+}
+
+Tensor checked_labels(const char* op, const Tensor& labels, int64_t classes) {
+  bool negative = false;
+  return checked_integers(op, "label", "labels", labels, 0, classes, negative).to(labels.device());
+}
+
+}  // namespace mica::ops
