@@ -40,6 +40,37 @@ void cross_entropy_forward(benchmark::State& state) {
 }
 BENCHMARK(cross_entropy_forward)->Args({4096, 10})->Args({128, 5000})->UseManualTime();
 
+void batch_norm_forward(benchmark::State& state) {
+  const Tensor x = random_uniform({128 * 13 * 13, 64}, -1, 1, {1, 0}), one = ones({64});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(batch_norm(x, one, one).y.raw()); });
+  timed.report_bytes(4 * static_cast<int64_t>(x.bytes()));  // read for the mean, the variance and the result
+}
+BENCHMARK(batch_norm_forward)->UseManualTime();
+
+void layer_norm_forward(benchmark::State& state) {
+  const Tensor x = random_uniform({4096, 128}, -1, 1, {1, 0}), one = ones({128});
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(layer_norm(x, one, one).raw()); });
+  timed.report_bytes(2 * static_cast<int64_t>(x.bytes()));
+}
+BENCHMARK(layer_norm_forward)->UseManualTime();
+
+void norm_gradient(benchmark::State& state) {
+  const bool of_batch = state.range(0);
+  Tensor x = random_uniform({4096, 128}, -1, 1, {1, 0});
+  const Tensor one = ones({128});
+  bench::Timed timed(state);
+  for (auto _ : state) {
+    Tape tape;
+    tape.watch(x);
+    const Tensor loss = sum(of_batch ? batch_norm(x, one, one).y : layer_norm(x, one, one));
+    timed([&] { benchmark::DoNotOptimize(tape.gradient(loss, {x})); });
+  }
+  timed.report_bytes(5 * static_cast<int64_t>(x.bytes()));
+}
+BENCHMARK(norm_gradient)->ArgName("batch")->Arg(0)->Arg(1)->UseManualTime();
+
 void sum_all(benchmark::State& state) {
   const Tensor x = random_uniform({1 << 22}, -1, 1, {1, 0});
   bench::Timed timed(state);

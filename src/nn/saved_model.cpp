@@ -12,7 +12,11 @@
 #include "mica/nn/conv2d.h"
 #include "mica/nn/dense.h"
 #include "mica/nn/dropout.h"
+#include "mica/nn/embedding.h"
+#include "mica/nn/merge.h"
+#include "mica/nn/norm.h"
 #include "mica/nn/pool.h"
+#include "mica/nn/reshape.h"
 #include "mica/nn/sequential.h"
 #include "nn/model_state.h"
 #include "nn/visitors.h"
@@ -38,15 +42,17 @@ struct Type {
 
 std::mutex types_mutex;
 
-template <class T>
-Type built_in() {
-  return {T::kType, &typeid(T), +[]() -> Layer { return T{}; }};
+template <class... Ts>
+std::vector<Type> built_ins() {
+  return {{Ts::kType, &typeid(Ts), +[]() -> Layer { return Ts{}; }}...};
 }
 
 std::vector<Type>& types() {
-  static std::vector<Type> all{built_in<Dense>(),         built_in<Conv2D>(),     built_in<MaxPool2D>(),
-                               built_in<AveragePool2D>(), built_in<Dropout>(),    built_in<Flatten>(),
-                               built_in<Rescaling>(),     built_in<Activation>(), built_in<Chain>()};
+  static std::vector<Type> all =
+      built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Chain, Concatenate, Conv2D, Dense,
+                Dropout, Embedding, Flatten, GlobalAveragePool1D, GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D,
+                LayerNorm, MaxPool1D, MaxPool2D, Maximum, Minimum, Multiply, Rescaling, Reshape, Subtract, UpSampling2D,
+                ZeroPadding2D>();
   return all;
 }
 

@@ -121,4 +121,9 @@ Tensor checked_labels(const char* op, const Tensor& labels, int64_t classes) {
   return checked_integers(op, "label", "labels", labels, 0, classes, negative).to(labels.device());
 }
 
+Tensor checked_tokens(const char* op, const Tensor& tokens, int64_t count) {
+  bool negative = false;
+  return checked_integers(op, "token", "tokens", tokens, 0, count, negative).to(tokens.device());
+}
+
 }  // namespace mica::ops

@@ -71,6 +71,9 @@ Tensor checked_indices(const char* op, const Tensor& indices, int64_t n);
 /// Integer labels as int64; throws Error naming `op` and the first label outside of [0, classes).
 Tensor checked_labels(const char* op, const Tensor& labels, int64_t classes);
 
+/// The same of tokens within [0, tokens).
+Tensor checked_tokens(const char* op, const Tensor& tokens, int64_t count);
+
 /// A few values without malloc, many with it.
 template <class T>
 class Small {

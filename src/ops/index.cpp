@@ -58,6 +58,15 @@ Tensor take(const Tensor& x, const Tensor& indices, int axis) {
                   gather_args(x, a, index.elements(), true));
 }
 
+Tensor embedding(const Tensor& table, const Tensor& tokens) {
+  ops::check_float("embedding", "the table", table);
+  check(table.rank() == 2, "embedding", "the table must be [tokens, size], got ", table.shape());
+  check(tokens.defined() && tokens.device() == table.device(), "embedding", "tokens must be on ", table.device());
+  const Shape shape = ops::with_axis("embedding", tokens.shape(), -1, table.dim(1));
+  const Tensor index = ops::checked_tokens("embedding", tokens, table.dim(0));
+  return gathered("embedding", table, index, shape, gather_args(table, 0, index.elements(), true));
+}
+
 Tensor gather(const Tensor& x, const Tensor& indices, int axis) {
   check(x.defined(), "gather", "the input is undefined");
   const int a = ops::checked_axis("gather", x.shape(), axis);

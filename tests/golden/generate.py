@@ -365,6 +365,63 @@ def elementwise():
     family.write()
 
 
+# --- normalization and resizing: channels last ---
+
+
+def norm():
+    family = Family("norm")
+    shapes = {"rows": (7, 3), "one_row": (1, 4), "images": (2, 3, 5, 4), "70_channels": (9, 70), "sequence": (3, 5, 17),
+              "many_rows": (301, 5), "one_channel": (6, 1)}
+    for name, shape in shapes.items():
+        channels = shape[-1]
+        for affine in (True, False):
+            suffix = "" if affine else "_plain"
+
+            def inputs(case, moments=False):
+                rng = family.rng(case)
+                values = {"x": rng.uniform(-2, 2, shape) + 3}
+                if moments:
+                    values |= {"mean": rng.uniform(2, 4, channels), "variance": rng.uniform(0.5, 2, channels)}
+                if affine:
+                    values |= {"gamma": rng.uniform(0.5, 2, channels), "beta": rng.uniform(-1, 1, channels)}
+                return values
+
+            def over_batch(x, gamma=None, beta=None):
+                rows = x.reshape(-1, channels)
+                mean, variance = rows.mean(0), rows.var(0, correction=0)
+                y = (x - mean) / torch.sqrt(variance + 1e-3)
+                return y * gamma + beta if affine else y
+
+            def by_moments(x, mean, variance, gamma=None, beta=None):
+                rows = F.batch_norm(x.reshape(-1, channels), mean, variance, gamma, beta, False, 0, 1e-3)
+                return rows.reshape(x.shape)
+
+            case = f"batch_{name}{suffix}"
+            family.add(case, "batch_norm", {}, inputs(case), over_batch)
+            case = f"inference_{name}{suffix}"
+            names = ["x", "gamma", "beta"] if affine else ["x"]
+            family.add(case, "batch_norm_inference", {}, inputs(case, True), by_moments, names)
+            case = f"layer_{name}{suffix}"
+            family.add(case, "layer_norm", {}, inputs(case),
+                       lambda x, gamma=None, beta=None: F.layer_norm(x, (channels,), gamma, beta, 1e-5))
+    family.write()
+
+
+def resize():
+    family = Family("resize")
+    for mode in ("nearest", "bilinear"):
+        for image, size in (((2, 3, 4, 2), (6, 8)), ((1, 5, 7, 1), (3, 4)), ((1, 1, 1, 3), (3, 2)), ((2, 4, 3, 1), (4, 9)),
+                            ((1, 6, 6, 2), (5, 7)), ((0, 2, 2, 1), (4, 4))):
+            case = f"{mode}_{'x'.join(map(str, image))}_to_{size[0]}x{size[1]}"
+            # PyTorch's "nearest-exact" is the one whose pixels' centres lie at halves.
+            options = {"mode": "nearest-exact"} if mode == "nearest" else {"mode": mode, "align_corners": False}
+            forward = lambda x: nhwc(F.interpolate(nchw(x), size, **options)) if x.numel() else x.new_zeros(
+                (0, *size, 1)) + x.sum()
+            family.add(case, "resize2d", {"size": list(size), "mode": mode},
+                       {"x": family.rng(case).uniform(-1, 1, image)}, forward)
+    family.write()
+
+
 # --- optimizers ---
 
 
@@ -447,7 +504,7 @@ def random():
 
 
 if __name__ == "__main__":
-    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, optim, random):
+    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, norm, resize, optim, random):
         make()
     import arrays  # it uses this module
 

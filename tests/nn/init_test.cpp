@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "mica/ops/matmul.h"
 #include "nn/helpers.h"
 #include "support/error_text.h"
 
@@ -80,8 +81,43 @@ TEST_CASE("initializers: nothing, and a scalar, can be initialised") {
   CHECK(std::isfinite(nn::init::glorot_normal({}, kKey).item()));
 }
 
-TEST_CASE("initializers: each has a name") {
-  for (const char* name : {"zeros", "ones", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal"})
+TEST_CASE("initializers: constant, uniform and normal hold to their parameter") {
+  CHECK(same_bits(nn::init::constant(0.3)({2, 3}, kKey), full({2, 3}, 0.3)));
+  const Moments uniform = moments(nn::init::uniform(0.2)({30'000}, kKey));
+  CHECK(uniform.most <= 0.2);
+  CHECK(uniform.variance == doctest::Approx(0.04 / 3).epsilon(0.03));
+  CHECK(moments(nn::init::normal(0.2)({30'000}, kKey)).variance == doctest::Approx(0.04).epsilon(0.03));
+}
+
+TEST_CASE("initializers: a truncated normal ends at two deviations, and is normal within") {
+  const Moments m = moments(nn::init::truncated_normal(0.5)({60'000}, kKey));
+  CHECK(m.most <= 1);
+  CHECK(m.most > 0.98);
+  CHECK(std::fabs(m.mean) < 0.01);
+  // The variance of a standard normal cut at 2: 1 - 4 phi(2) / (2 Phi(2) - 1).
+  CHECK(m.variance == doctest::Approx(0.25 * 0.7737).epsilon(0.03));
+}
+
+TEST_CASE("initializers: orthogonal columns, or rows where there are fewer, times the gain") {
+  for (const Shape& shape : {Shape{7, 3}, {3, 7}, {5, 5}, {3, 3, 2, 4}, {1, 6}, {200, 100}}) {
+    CAPTURE(shape);
+    const Tensor x = nn::init::orthogonal(2)(shape, kKey).reshape({-1, shape[-1]});
+    const bool tall = x.dim(0) >= x.dim(1);
+    const Tensor gram = matmul(x, x, {.transpose_a = tall, .transpose_b = !tall});
+    CHECK(close(gram, eye(gram.dim(0)) * 4, {0, 1e-5}));
+  }
+  CHECK(nn::init::orthogonal()({0, 3}, kKey).shape() == Shape{0, 3});
+  CHECK(error_text([] { nn::init::orthogonal()({3}, kKey); }) ==
+        "[orthogonal] the parameter must have at least 2 axes, got [3]");
+}
+
+TEST_CASE("initializers: each has a name, and a number where it has one") {
+  for (const char* name :
+       {"zeros", "ones", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "constant(-2.5)",
+        "uniform(0.05)", "normal(0.1)", "truncated_normal(1e-05)", "orthogonal(1)"})
     CHECK(nn::Initializer::named(name).name() == name);
-  CHECK(error_text([] { nn::Initializer::named("xavier"); }) == "[initializer] there is no initializer \"xavier\"");
+  for (const std::string name : {"xavier", "", "normal", "normal(", "normal()", "normal(1", "normal(1)x", "normal(nan)",
+                                 "normal(inf)", "zeros(1)", "zeros()"})
+    CHECK(error_text([&] { nn::Initializer::named(name); }) ==
+          "[initializer] there is no initializer \"" + name + "\"");
 }

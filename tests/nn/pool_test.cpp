@@ -1,4 +1,4 @@
-// MaxPool2D and AveragePool2D: shapes, values, and what is refused.
+// Pooling layers: shapes, values, and what is refused.
 #include "mica/nn/pool.h"
 
 #include <doctest/doctest.h>
@@ -51,4 +51,29 @@ TEST_CASE("pooling layers: wrong use") {
   CHECK(error_text([] {
           nn::AveragePool2D({2, 2})(zeros({4, 4}));
         }) == "[average_pool2d] the input must be images [N,H,W,C], got [4,4]");
+}
+
+TEST_CASE("pooling over time: windows of [N, T, C]") {
+  const Tensor x = tensor({{1, 10}, {3, 20}, {2, 60}, {5, 50}, {4, 40}}).reshape({1, 5, 2});
+  CHECK(floats(nn::MaxPool1D(2)(x)) == std::vector<float>{3, 20, 5, 60});
+  CHECK(floats(nn::AveragePool1D(2)(x)) == std::vector<float>{2, 15, 3.5, 55});
+  CHECK(nn::MaxPool1D(2, {.strides = 1})(x).shape() == Shape{1, 4, 2});
+  CHECK(nn::AveragePool1D(2, {.padding = Padding::same})(x).shape() == Shape{1, 3, 2});
+  CHECK(error_text([] { nn::MaxPool1D(0); }) == "[max_pool1d] the window must be at least 1, got 0");
+  CHECK(error_text([] {
+          nn::AveragePool1D(2)(zeros({2, 2}));
+        }) == "[average_pool1d] the input must be sequences [N,T,C], got [2,2]");
+}
+
+TEST_CASE("global pooling: one value for each channel") {
+  const Tensor x = tensor({{1, 10}, {3, 20}, {2, 60}, {6, 30}}).reshape({1, 2, 2, 2}), t = x.reshape({1, 4, 2});
+  CHECK(floats(nn::GlobalMaxPool2D()(x)) == std::vector<float>{6, 60});
+  CHECK(floats(nn::GlobalAveragePool2D()(x)) == std::vector<float>{3, 30});
+  CHECK(floats(nn::GlobalMaxPool1D()(t)) == std::vector<float>{6, 60});
+  CHECK(floats(nn::GlobalAveragePool1D()(t)) == std::vector<float>{3, 30});
+  CHECK(nn::GlobalMaxPool2D()(zeros({0, 2, 2, 3})).shape() == Shape{0, 3});
+  CHECK(error_text([&] { nn::GlobalMaxPool2D()(t); }) ==
+        "[global_max_pool2d] the input must be images [N,H,W,C], got [1,4,2]");
+  CHECK(error_text([&] { nn::GlobalAveragePool1D()(x); }) ==
+        "[global_average_pool1d] the input must be sequences [N,T,C], got [1,2,2,2]");
 }

@@ -5,6 +5,9 @@
 #include "mica/ops/elementwise.h"
 #include "mica/ops/softmax.h"
 
+/// The activations that are more than one scalar function.
+#define MICA_OTHER_ACTIVATIONS(X) X(softmax) X(log_softmax) X(leaky_relu) X(elu)
+
 namespace MICA_EXPORT mica {
 namespace nn {
 
@@ -22,8 +25,10 @@ class Activation : public Module<Activation> {
   if (function == static_cast<Function>(mica::f)) set(UnaryOp::f, #f);
     MICA_UNARY_OPS(MICA_KNOWN)
 #undef MICA_KNOWN
-    if (function == static_cast<Function>(mica::softmax)) name_ = "softmax";
-    if (function == static_cast<Function>(mica::log_softmax)) name_ = "log_softmax";
+#define MICA_KNOWN(f) \
+  if (function == static_cast<Function>(mica::f)) name_ = #f;
+    MICA_OTHER_ACTIVATIONS(MICA_KNOWN)
+#undef MICA_KNOWN
   }
   /// A lambda without captures.
   template <class F>

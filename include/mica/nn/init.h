@@ -8,11 +8,24 @@
 namespace MICA_EXPORT mica {
 namespace nn {
 
-/// A rule that fills a parameter, known by name. fan_in and fan_out of a kernel [..., in, out] are its inputs and
+/// A rule that fills a parameter, known by name ("he_normal", "normal(0.05)"). fan_in and fan_out of a kernel [..., in, out] are its inputs and
 /// outputs times the window's elements.
 struct Initializer {
-  enum class Rule : unsigned char { zeros, ones, glorot_uniform, glorot_normal, he_uniform, he_normal };
+  enum class Rule : unsigned char {
+    zeros,
+    ones,
+    glorot_uniform,
+    glorot_normal,
+    he_uniform,
+    he_normal,
+    constant,
+    uniform,
+    normal,
+    truncated_normal,
+    orthogonal
+  };
   Rule rule = Rule::zeros;
+  double parameter = 0;  ///< of the rules from `constant` on
 
   /// float32 values of `shape` from the stream of `key`.
   Tensor operator()(const Shape& shape, RandomKey key, Device device = Device::cpu()) const;
@@ -30,6 +43,14 @@ inline constexpr Initializer glorot_uniform{Initializer::Rule::glorot_uniform};
 inline constexpr Initializer glorot_normal{Initializer::Rule::glorot_normal};
 inline constexpr Initializer he_uniform{Initializer::Rule::he_uniform};
 inline constexpr Initializer he_normal{Initializer::Rule::he_normal};
+constexpr Initializer constant(double value) { return {Initializer::Rule::constant, value}; }
+/// Uniform in [-limit, limit) / normal / normal, drawn again beyond two deviations.
+constexpr Initializer uniform(double limit = 0.05) { return {Initializer::Rule::uniform, limit}; }
+constexpr Initializer normal(double stddev = 0.05) { return {Initializer::Rule::normal, stddev}; }
+constexpr Initializer truncated_normal(double stddev = 0.05) { return {Initializer::Rule::truncated_normal, stddev}; }
+/// `gain` times orthonormal columns (or rows, where there are fewer) of [product of the other axes, last axis]: the Q of
+/// a matrix of normal numbers. Saxe, McClelland, Ganguli, ICLR 2014. Throws Error unless there are at least 2 axes.
+constexpr Initializer orthogonal(double gain = 1) { return {Initializer::Rule::orthogonal, gain}; }
 }  // namespace init
 
 }  // namespace nn

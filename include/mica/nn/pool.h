@@ -1,8 +1,10 @@
-// MaxPool2D and AveragePool2D.
+// Pooling: over windows, or over all of an image or sequence.
 #pragma once
 
 #include "mica/nn/layer.h"
+#include "mica/ops/manipulate.h"
 #include "mica/ops/pool.h"
+#include "mica/ops/reduce.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
@@ -57,6 +59,91 @@ class AveragePool2D : public detail::Pool2D<AveragePool2D, average_pool2d> {
   AveragePool2D() = default;
   /// Throws Error for a window or stride below 1.
   explicit AveragePool2D(Size2 pool, Pool2DOptions options = {}) : Pool2D("average_pool2d", pool, options) {}
+};
+
+struct Pool1DOptions {
+  int64_t strides = 0;  ///< 0: as the window
+  Padding padding = Padding::valid;
+};
+
+namespace detail {
+
+// The same over the time of sequences [N, T, C].
+template <class Derived, Tensor (*kPool)(const Tensor&, Size2, PoolOptions)>
+class Pool1D : public Module<Derived> {
+ public:
+  Pool1D() = default;
+  Pool1D(const char* op, int64_t window, Pool1DOptions options)
+      : window_(window), strides_(options.strides), padding_(options.padding) {
+    windows(op, window, window, strides_ == 0 ? 1 : strides_, padding_);
+  }
+
+  Tensor forward(const Tensor& x, Call&) const {
+    check(x.rank() == 3, Derived::kOp, "the input must be sequences [N,T,C], got ", x.shape());
+    const Size2 strides = strides_ == 0 ? Size2(0, 0) : Size2(strides_, 1);
+    return squeeze(kPool(expand_dims(x, 2), {window_, 1}, {.strides = strides, .padding = padding_}), 2);
+  }
+
+  void visit(Visitor& v) {
+    v("pool_size", window_);
+    v("strides", strides_);
+    v("padding", padding_);
+  }
+
+ private:
+  int64_t window_ = 1, strides_ = 0;
+  Padding padding_ = Padding::valid;
+};
+
+// A layer that reduces all axes between the first and the last.
+template <class Derived, Tensor (*kReduce)(const Tensor&, const Axes&, bool), int kRank>
+class GlobalPool : public Module<Derived> {
+ public:
+  Tensor forward(const Tensor& x, Call&) const {
+    check(x.rank() == kRank, Derived::kOp, "the input must be ", kRank == 4 ? "images [N,H,W,C]" : "sequences [N,T,C]",
+          ", got ", x.shape());
+    return kRank == 4 ? kReduce(x, {1, 2}, false) : kReduce(x, 1, false);
+  }
+  void visit(Visitor&) {}
+};
+
+}  // namespace detail
+
+/// The largest value / the mean of each window of time: [N, OT, C] from [N, T, C].
+class MaxPool1D : public detail::Pool1D<MaxPool1D, max_pool2d> {
+ public:
+  static constexpr const char* kType = "MaxPool1D";
+  static constexpr const char* kOp = "max_pool1d";
+  MaxPool1D() = default;
+  /// Throws Error for a window or stride below 1.
+  explicit MaxPool1D(int64_t pool, Pool1DOptions options = {}) : Pool1D(kOp, pool, options) {}
+};
+class AveragePool1D : public detail::Pool1D<AveragePool1D, average_pool2d> {
+ public:
+  static constexpr const char* kType = "AveragePool1D";
+  static constexpr const char* kOp = "average_pool1d";
+  AveragePool1D() = default;
+  /// Throws Error for a window or stride below 1.
+  explicit AveragePool1D(int64_t pool, Pool1DOptions options = {}) : Pool1D(kOp, pool, options) {}
+};
+
+/// The largest value / the mean of each channel: [N, C] from images [N, H, W, C].
+struct GlobalMaxPool2D : detail::GlobalPool<GlobalMaxPool2D, max, 4> {
+  static constexpr const char* kType = "GlobalMaxPool2D";
+  static constexpr const char* kOp = "global_max_pool2d";
+};
+struct GlobalAveragePool2D : detail::GlobalPool<GlobalAveragePool2D, mean, 4> {
+  static constexpr const char* kType = "GlobalAveragePool2D";
+  static constexpr const char* kOp = "global_average_pool2d";
+};
+/// Likewise over time: [N, C] from sequences [N, T, C].
+struct GlobalMaxPool1D : detail::GlobalPool<GlobalMaxPool1D, max, 3> {
+  static constexpr const char* kType = "GlobalMaxPool1D";
+  static constexpr const char* kOp = "global_max_pool1d";
+};
+struct GlobalAveragePool1D : detail::GlobalPool<GlobalAveragePool1D, mean, 3> {
+  static constexpr const char* kType = "GlobalAveragePool1D";
+  static constexpr const char* kOp = "global_average_pool1d";
 };
 
 }  // namespace nn

@@ -12,14 +12,15 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b);
 Tensor scalar_like(double value, const Tensor& x);
 }  // namespace detail
 
-// Tensor relu(const Tensor& x), exp, log, sqrt, square, abs, negative, sigmoid, tanh, gelu, softplus, identity:
+// Tensor relu(const Tensor& x), exp, log, sqrt and so on, each of MICA_UNARY_OPS (scalar.h):
 // y[i] = f(x[i]), of x's shape. Throws Error unless x is float32 or float64. Differentiable.
 #define MICA_DECLARE(function, Functor) \
   inline Tensor function(const Tensor& x) { return detail::unary(UnaryOp::function, x); }
 MICA_UNARY_OPS(MICA_DECLARE)
 #undef MICA_DECLARE
 
-// Tensor add(const Tensor& a, const Tensor& b), subtract, multiply, divide, power, maximum, minimum: of the shape to
+// Tensor add(const Tensor& a, const Tensor& b), subtract, multiply, divide, power, maximum, minimum, leaky_relu (b: the
+// slope below 0), elu (b: alpha): of the shape to
 // which a and b broadcast. Throws Error when they do not, or their dtypes differ. Differentiable for floats; int32 and
 // int64 are computed too (they wrap, division rounds down, and by 0 gives 0). A number in place of a tensor takes the
 // other's dtype, and must be one of its values: an integer tensor times 0.5 throws.
@@ -29,6 +30,10 @@ MICA_UNARY_OPS(MICA_DECLARE)
   inline Tensor function(double a, const Tensor& b) { return function(detail::scalar_like(a, b), b); }
 MICA_BINARY_OPS(MICA_DECLARE)
 #undef MICA_DECLARE
+
+/// With their usual parameters: a slope of 0.01, an alpha of 1.
+inline Tensor leaky_relu(const Tensor& x) { return leaky_relu(x, 0.01); }
+inline Tensor elu(const Tensor& x) { return elu(x, 1.0); }
 
 #define MICA_OPERATOR(symbol, function)                                                      \
   inline Tensor operator symbol(const Tensor& a, const Tensor& b) { return function(a, b); } \

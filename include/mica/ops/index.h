@@ -6,9 +6,13 @@
 
 namespace MICA_EXPORT mica {
 
-/// x[..., indices, ...] along `axis`, which the axes of `indices` replace: rows of an embedding table, for one. Any dtype.
+/// x[..., indices, ...] along `axis`, which the axes of `indices` replace. Any dtype.
 /// Differentiable.
 Tensor take(const Tensor& x, const Tensor& indices, int axis = 0);
+
+/// Rows of table [tokens, size] for integer tokens [...]: [..., size]. Throws Error for a token outside of [0, tokens).
+/// Differentiable in the table.
+Tensor embedding(const Tensor& table, const Tensor& tokens);
 
 /// y[i][j][k] = x[indices[i][j][k]][j][k] (axis 0), and so on: `indices` has x's shape but for `axis`. NumPy's
 /// take_along_axis. Any dtype. Differentiable.

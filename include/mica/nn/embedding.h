@@ -1,0 +1,50 @@
+// Embedding: a table of vectors, one for each token.
+#pragma once
+
+#include "mica/nn/layer.h"
+#include "mica/ops/index.h"
+
+namespace MICA_EXPORT mica {
+namespace nn {
+
+struct EmbeddingOptions {
+  Initializer initializer = init::uniform();
+};
+
+/// [..., size] from integer tokens [...] within [0, tokens): the model's Input has an integer dtype. Throws Error for a
+/// token outside of the table.
+class Embedding : public Module<Embedding> {
+ public:
+  static constexpr const char* kType = "Embedding";
+
+  Embedding() = default;
+  /// Throws Error unless tokens and size are at least 1.
+  Embedding(int64_t tokens, int64_t size, EmbeddingOptions options = {})
+      : tokens_(tokens), size_(size), options_(options) {
+    check(tokens >= 1 && size >= 1, "embedding", "the table must have at least one row and column, got ", tokens,
+          " and ", size);
+  }
+
+  Tensor forward(const Tensor& x, Call& call) const {
+    check(!is_floating(x.dtype()), "embedding", "the tokens must be integers, as in Input({length}, int64), got ",
+          x.dtype());
+    return embedding(call.parameter(table_, {tokens_, size_}, options_.initializer), x);
+  }
+
+  void visit(Visitor& v) {
+    v("tokens", tokens_);
+    v("size", size_);
+    v("initializer", options_.initializer);
+    v("table", table_);
+  }
+
+  const Parameter& table() const { return table_; }  ///< [tokens, size]
+
+ private:
+  int64_t tokens_ = 1, size_ = 1;
+  EmbeddingOptions options_;
+  Parameter table_;
+};
+
+}  // namespace nn
+}  // namespace mica
