@@ -6,6 +6,8 @@ option(MICA_BUILD_BENCHMARKS "Build the benchmarks (needs Google Benchmark)" OFF
 option(MICA_WERROR "Treat warnings as errors" OFF)
 set(MICA_CUDA "AUTO" CACHE STRING "Build the CUDA kernels: ON, OFF, or AUTO (where nvcc is found)")
 set_property(CACHE MICA_CUDA PROPERTY STRINGS ON OFF AUTO)
+set(MICA_LIBZIP "AUTO" CACHE STRING "Read and write .npz files: ON, OFF, or AUTO (where libzip is found)")
+set_property(CACHE MICA_LIBZIP PROPERTY STRINGS ON OFF AUTO)
 set(MICA_SANITIZE "" CACHE STRING "Sanitizers for everything, as in -fsanitize= (address,undefined or thread)")
 
 if(PROJECT_IS_TOP_LEVEL AND NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)

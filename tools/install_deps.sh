@@ -33,6 +33,7 @@ for part; do
       has_header Eigen/Core || need libeigen3-dev
       has_header zlib.h || need zlib1g-dev
       has_header nlohmann/json.hpp || need nlohmann-json3-dev
+      has_header zip.h || need libzip-dev
       ;;
     mnist) has_header CLI/CLI.hpp || need libcli11-dev ;;
     test) has_header doctest/doctest.h || need doctest-dev ;;

@@ -9,6 +9,7 @@
 #include "io/atomic_file.h"
 #include "io/input_file.h"
 #include "io/safetensors_header.h"
+#include "io/show.h"
 #include "io/utf8.h"
 
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
