@@ -401,26 +401,31 @@ DType dtype_named(const std::string& path, const std::string& name) {
 // Gives the layer's tensors the values in the file, in place, or (rebind) whatever they were; where one does not fit,
 // nothing is changed.
 void set_tensors(Layer& layer, const io::SafetensorsFile& file, bool rebind) {
-  std::map<std::string_view, const Tensor*> stored;
-  for (const auto& [name, tensor] : file.tensors) stored.emplace(name, &tensor);
-  size_t used = 0;
+  const io::StoredTensors& tensors = file.tensors;
+  std::map<std::string_view, size_t> stored;
+  for (size_t i = 0; i < tensors.size(); ++i) stored.emplace(tensors.name(i), i);
+  std::vector<size_t> order;
   for_tensors(layer, [&](const std::string& name, Tensor& value) {
     const auto found = stored.find(name);
     if (found == stored.end()) malformed(file.path, "there is no tensor \"", name, "\"");
-    const Tensor& t = *found->second;
-    if (!rebind && (t.shape() != value.shape() || t.dtype() != value.dtype()))
-      malformed(file.path, "tensor \"", name, "\" is ", t.shape(), " ", t.dtype(), ", but the model has ",
-                value.shape(), " ", value.dtype());
-    ++used;
+    const Shape shape = tensors.shape(found->second);
+    const DType dtype = tensors.dtype(found->second);
+    if (!rebind && (shape != value.shape() || dtype != value.dtype()))
+      malformed(file.path, "tensor \"", name, "\" is ", shape, " ", dtype, ", but the model has ", value.shape(), " ",
+                value.dtype());
+    order.push_back(found->second);
   });
-  if (used != stored.size())
-    malformed(file.path, "the model has ", static_cast<uint64_t>(used), " tensors, the file ",
+  if (order.size() != stored.size())
+    malformed(file.path, "the model has ", static_cast<uint64_t>(order.size()), " tensors, the file ",
               static_cast<uint64_t>(stored.size()));
-  for_tensors(layer, [&](const std::string& name, Tensor& value) {
+  Tensors values;
+  for (const size_t i : order) values.push_back(tensors.read(i));
+  size_t next = 0;
+  for_tensors(layer, [&](const std::string&, Tensor& value) {
     if (rebind)
-      value = *stored.at(name);
+      value = std::move(values[next++]);
     else
-      value.copy_from(*stored.at(name));
+      value.copy_from(values[next++]);
   });
 }
 
