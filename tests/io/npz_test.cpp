@@ -12,7 +12,11 @@ using namespace mica;
 using namespace mica::test;
 
 #ifdef MICA_HAS_LIBZIP
+#include <sys/resource.h>
 #include <zlib.h>
+
+#include <csignal>
+#include <filesystem>
 
 namespace {
 
@@ -179,8 +183,37 @@ TEST_CASE("npz: what cannot be saved is said before any file is touched") {
   CHECK(folder.size() == 0);
 }
 
+TEST_CASE("npz: saving over a file, or through a symbolic link, replaces the file whole and keeps its mode") {
+  const TempDir folder;
+  const std::string path = folder.write("arrays.npz", "old"), link = folder.file("latest.npz");
+  std::filesystem::permissions(path, std::filesystem::perms{0640});
+  std::filesystem::create_symlink("arrays.npz", link);
+  io::save_npz(link, {{"a", Tensor(2.0)}});
+  CHECK(io::load_npz(path)[0].second.item() == 2);
+  CHECK(std::filesystem::status(path).permissions() == std::filesystem::perms{0640});
+  CHECK(std::filesystem::is_symlink(link));
+  CHECK(folder.size() == 2);
+}
+
 TEST_CASE("npz: a save that fails leaves the old file and nothing else") {
   const TempDir folder;
+  SUBCASE("no room") {  // as a full disk does, a limit on the size of files lets writing fail half way
+    const std::string path = folder.write("arrays.npz", "old");
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+    const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+    for (const rlim_t room : {rlim_t{0}, rlim_t{100}, rlim_t{100'000}, rlim_t{400'100}}) {
+      const rlimit limit{room, before.rlim_max};
+      REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+      const std::string text = error_text<FileError>([&] { io::save_npz(path, {{"a", zeros({100'000})}}); });
+      REQUIRE(::setrlimit(RLIMIT_FSIZE, &before) == 0);
+      CHECK(contains(text, "[save_npz] " + path + ": cannot write: "));
+      CHECK(read_file(path) == "old");
+      CHECK(folder.size() == 1);
+    }
+    std::signal(SIGXFSZ, handler);
+    return;
+  }
   const std::string nowhere = folder.file("nowhere/arrays.npz");
   CHECK(error_text<FileError>([&] { io::save_npz(nowhere, npz_samples()); }) ==
         "[save_npz] " + nowhere + ": cannot create the file: No such file or directory");
