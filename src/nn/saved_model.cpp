@@ -27,8 +27,9 @@ using Parsed = nlohmann::json;        // read with keys that are found fast, how
 
 constexpr const char* kGraphKey = "mica.graph";
 constexpr int kFormatVersion = 1;
-constexpr int kMaxDepth = 64;           // of models in models
-constexpr size_t kMaxGraph = 16 << 20;  // bytes of JSON: 80,000 layers
+constexpr int kMaxDepth = 64;            // of models in models
+constexpr size_t kMaxGraph = 16 << 20;   // bytes of JSON
+constexpr int64_t kMaxValues = 100'000;  // in the JSON: some 7,000 layers. Parsed, each takes up to 100 bytes
 
 struct Type {
   std::string name;
@@ -475,6 +476,9 @@ Model Model::load(const std::string& path) {
   if (!text) malformed(path, "the file holds tensors but no Mica model (no \"", kGraphKey, "\" in its metadata)");
   if (text->size() > kMaxGraph)
     malformed(path, "the model's graph is larger than ", static_cast<uint64_t>(kMaxGraph), " bytes");
+  const int64_t values =
+      std::count_if(text->begin(), text->end(), [](char c) { return c == ',' || c == '[' || c == '{'; });
+  if (values > kMaxValues) malformed(path, "the model's graph has more than ", kMaxValues, " values");
   const Parsed graph = Parsed::parse(*text, nullptr, false);
   if (!graph.is_object()) malformed(path, "the model's graph is no JSON object");
   Reader reader(path);

@@ -89,6 +89,19 @@ TEST_CASE("safetensors: large tensors, many tiny ones, names and texts that are 
     check_bound(folder.file(name), io::load_safetensors);
 }
 
+TEST_CASE("a model whose graph is as large as may be: 12 MiB more") {
+  const TempDir folder;
+  for (const char* value : {"[],", "{\"\":0},", "["}) {
+    std::string graph = "[";
+    const int64_t count = std::string(value).size() == 1 ? 99'999 : 49'990;
+    for (int64_t i = 0; i < count; ++i) graph += value;
+    io::save_safetensors(folder.file("graph"), {}, {{"mica.graph", graph}});
+    const auto size = static_cast<int64_t>(std::filesystem::file_size(folder.file("graph")));
+    CAPTURE(value);
+    CHECK(peak_of([&] { nn::Model::load(folder.file("graph")); }) <= 2 * size + 12 * kMiB);
+  }
+}
+
 TEST_CASE("idx, raw and gzipped") {
   const TempDir folder;
   check_bound(folder.write("raw", idx_bytes(30'000'000, 30'000'000)), data::load_idx);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "mica/core/error.h"
+#include "mica/core/memory.h"
 
 namespace mica::fuzz {
 
@@ -32,6 +33,7 @@ template <class Load>
 void load_or_refuse(const void* bytes, size_t count, const Load& load) {
   const FuzzFile file(bytes, count);
   const std::string path = file.path();
+  const int64_t before = memory_statistics().in_use;
   try {
     load(path);
   } catch (const FileError& error) {
@@ -40,6 +42,7 @@ void load_or_refuse(const void* bytes, size_t count, const Load& load) {
       std::abort();
     }
   }
+  if (memory_statistics().in_use != before) std::abort();
 }
 
 }  // namespace mica::fuzz
