@@ -122,13 +122,18 @@ struct StoredTensors::State {
   SafetensorsHeader header;
 };
 
+const HeaderEntry& StoredTensors::entry(size_t i) const {
+  check(i < size(), "StoredTensors", "tensor ", uint64_t{i}, " is outside of the ", uint64_t{size()}, " of the file");
+  return state_->header.entries[i];
+}
+
 size_t StoredTensors::size() const { return state_ ? state_->header.entries.size() : 0; }
 
-std::string_view StoredTensors::name(size_t i) const { return state_->header.name(state_->header.entries[i]); }
+std::string_view StoredTensors::name(size_t i) const { return state_->header.name(entry(i)); }
 
-Shape StoredTensors::shape(size_t i) const { return state_->header.shape(state_->header.entries[i]); }
+Shape StoredTensors::shape(size_t i) const { return state_->header.shape(entry(i)); }
 
-DType StoredTensors::dtype(size_t i) const { return state_->header.entries[i].dtype; }
+DType StoredTensors::dtype(size_t i) const { return entry(i).dtype; }
 
 size_t StoredTensors::index(std::string_view wanted) const {
   size_t i = 0;
@@ -137,9 +142,8 @@ size_t StoredTensors::index(std::string_view wanted) const {
 }
 
 Tensor StoredTensors::read(size_t i) const {
-  const HeaderEntry& entry = state_->header.entries[i];
-  Tensor tensor = mica::empty(shape(i), {.dtype = entry.dtype});
-  state_->file.read_at(state_->data_begin + entry.begin, TensorAccess::data(tensor), tensor.bytes());
+  Tensor tensor = mica::empty(shape(i), {.dtype = dtype(i)});
+  state_->file.read_at(state_->data_begin + entry(i).begin, TensorAccess::data(tensor), tensor.bytes());
   return tensor;
 }
 

@@ -1,5 +1,5 @@
-// Gzipped IDX files. The first byte of the input says whether the rest is a gzip file, or is made one first: its checksums
-// could not be guessed.
+// Gzipped IDX files. The first byte of the input says whether the rest is a gzip file, or is made one first: its
+// checksums could not be guessed.
 #include <zlib.h>
 
 #include "fuzz_file.h"

@@ -1,5 +1,5 @@
-// The graph of a saved model. The first byte of an input chooses one of the models of models.h, whose tensors are in the
-// file; the rest is the JSON.
+// The graph of a saved model. The first byte of an input chooses one of the models of models.h, whose tensors are in
+// the file; the rest is the JSON.
 #include <string>
 
 #include "fuzz_file.h"

@@ -1,7 +1,7 @@
 // Mica's half of interop.py, which runs it:
 //   mica_interop write FOLDER       writes model.safetensors, images.npy, predictions.npy and arrays.npz
-//   mica_interop read FOLDER NAME   gives the model the weights of NAME.safetensors, and prints by how much what it predicts
-//                                   for images.npy differs from NAME.npy
+//   mica_interop read FOLDER NAME   gives the model the weights of NAME.safetensors, and prints by how much what it
+//                                   predicts for images.npy differs from NAME.npy
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

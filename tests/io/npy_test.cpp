@@ -1,5 +1,5 @@
-// What a .npy file may hold, how one is written, and what is said of one that breaks the rules. The files of tests/golden/npy
-// were written by NumPy.
+// What a .npy file may hold, how one is written, and what is said of one that breaks the rules. The files of
+// tests/golden/npy were written by NumPy.
 #include "mica/io/npy.h"
 
 #include <doctest/doctest.h>

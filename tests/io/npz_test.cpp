@@ -1,5 +1,5 @@
-// What a .npz file may hold, how one is written, and what is said of one that breaks the rules or tries to harm. Files of
-// tests/golden/npy were written by NumPy.
+// What a .npz file may hold, how one is written, and what is said of one that breaks the rules or tries to harm. The
+// files of tests/golden/npy were written by NumPy.
 #include <doctest/doctest.h>
 
 #include "mica/core/memory.h"

@@ -137,6 +137,8 @@ TEST_CASE("safetensors: tensors are read when they are asked for, from the file 
           "[load_safetensors] " + path + ": the file ends at byte 164, where more was expected");
   }
   CHECK(io::StoredTensors().empty());
+  CHECK(error_text([&] { file.tensors[2]; }) == "[StoredTensors] tensor 2 is outside of the 2 of the file");
+  CHECK(error_text([&] { io::StoredTensors().name(0); }) == "[StoredTensors] tensor 0 is outside of the 0 of the file");
 }
 
 TEST_CASE("safetensors: names and metadata are any UTF-8, escaped as JSON") {

@@ -22,8 +22,8 @@ namespace io {
 ///     int64            int64
 ///
 /// Those hold every value exactly. Any other dtype is refused by its name; pickled objects are never read. Throws
-/// FileError, naming the place, where a file breaks the format or is cut short or followed by more bytes. What the header
-/// claims must be in the file before memory is asked for; that is the tensor's and at most 128 KiB more.
+/// FileError, naming the place, where a file breaks the format, is cut short or is followed by more bytes. What the
+/// header claims must be in the file before memory is asked for; that is the tensor's and at most 128 KiB more.
 Tensor load_npy(const std::string& path);
 
 /// Writes a tensor (from any device) as NumPy does, format 1.0. npy has no bfloat16, which is refused. The file is
@@ -35,8 +35,8 @@ struct NpzOptions {
 };
 
 /// Reads the arrays of an archive, in its order, named without their ".npy", each as load_npy does. Throws FileError,
-/// naming the array, where one cannot be read; where a member is encrypted, packed by another method than deflate, or no
-/// .npy file; and where there are more than 2,048 members. Memory is the tensors' and at most 1 MiB more. A bomb is
+/// naming the array, where one cannot be read; where a member is encrypted, packed by another method than deflate, or
+/// no .npy file; and where there are more than 2,048 members. Memory is the tensors' and at most 1 MiB more. A bomb is
 /// refused by the sizes in the archive before anything is inflated: all members together must fit into the file, none
 /// may claim more than 1,032 times its compressed size (the most that deflate can do), and one that claims more than 8
 /// times it is inflated once without being kept, as a proof, before memory is asked for.

@@ -17,18 +17,19 @@ namespace io {
 
 using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 using Metadata = std::vector<std::pair<std::string, std::string>>;
+struct HeaderEntry;
 struct SafetensorsFile;
 
-/// The tensors of an open .safetensors file, in the order of its header. What the header says is known; a tensor is read
-/// from the file, into memory of its own on the CPU, each time that it is asked for. The file stays open as long as this
-/// or a copy of it lives; reading throws FileError where the file was cut short since.
+/// The tensors of an open .safetensors file, in the order of its header. What the header says is known; a tensor is
+/// read from the file, into memory of its own on the CPU, each time that it is asked for. The file stays open as long as
+/// this or a copy of it lives; reading throws FileError where the file was cut short since.
 class StoredTensors {
  public:
   StoredTensors() = default;
 
   size_t size() const;
   bool empty() const { return size() == 0; }
-  /// Of tensor `i`, without reading it. The name lives as long as this.
+  /// Of tensor `i`, without reading it; throws Error where there is none. The name lives as long as this.
   std::string_view name(size_t i) const;
   Shape shape(size_t i) const;
   DType dtype(size_t i) const;
@@ -63,6 +64,7 @@ class StoredTensors {
  private:
   friend SafetensorsFile load_safetensors(const std::string& path);
   struct State;
+  const HeaderEntry& entry(size_t i) const;
 
   std::shared_ptr<const State> state_;
 };
@@ -83,8 +85,8 @@ struct SafetensorsFile {
 
 /// Opens a file. F32, F64, BF16, I32, I64 and U8 are read, of rank 8 at most; at most 4,096 metadata entries. Throws
 /// FileError, naming the tensor and the place, where a file breaks any rule of the format (the header is a JSON object
-/// without duplicate keys, of at most 100 MB; the tensors cover the data without holes or overlaps). Takes at most twice
-/// the header's size and 1 MiB of memory.
+/// without duplicate keys, of at most 100 MB; the tensors cover the data without holes or overlaps). Takes at most
+/// twice the header's size and 1 MiB of memory.
 SafetensorsFile load_safetensors(const std::string& path);
 
 /// Writes tensors (from any device) in the given order. The file is written under a temporary name in the same folder
