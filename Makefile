@@ -1,6 +1,6 @@
 # The commands of everyday work; `make help` lists them. Each builds one preset of CMakePresets.json in build/<preset>.
 .DEFAULT_GOAL := help
-.PHONY: help mnist linear_regression test test-full bench asan tsan cuda format check-format install-deps clean
+.PHONY: help mnist linear_regression test test-full fuzz bench asan tsan cuda format check-format install-deps clean
 # The recipes of one target run in order, and Ctrl-C reaches the program itself.
 .NOTPARALLEL:
 
@@ -28,10 +28,17 @@ test:  ## build and run the tests
 	@$(BUILD) release
 	@ctest --preset release $(ARGS)
 
-test-full:  ## the tests and the long proofs (MNIST to 99 % with three seeds)
-	@$(DEPS) build mnist test
+test-full:  ## the tests and the long proofs (MNIST to 99 % with three seeds; an hour of fuzzing each file format)
+	@$(DEPS) build mnist test fuzz
 	@$(BUILD) release
 	@MICA_TEST_FULL=1 ctest --preset release -C Full $(ARGS)
+	@$(BUILD) fuzz
+	@tests/fuzz/run.sh build/fuzz $(or $(SECONDS),3600)
+
+fuzz:  ## feed broken files to each loader (make fuzz SECONDS=30 for each; clang's libFuzzer)
+	@$(DEPS) build test fuzz
+	@$(BUILD) fuzz
+	@tests/fuzz/run.sh build/fuzz $(or $(SECONDS),30)
 
 bench:  ## build and run the benchmarks (make bench ARGS="--benchmark_filter=conv")
 	@$(DEPS) build bench
@@ -62,7 +69,7 @@ check-format:  ## check that the sources are formatted
 	@tools/format.sh --check
 
 install-deps:  ## install what everything above needs, ccache included
-	@$(DEPS) build mnist test bench asan tsan format ccache
+	@$(DEPS) build mnist test bench asan tsan fuzz format ccache
 
 clean:  ## remove build/
 	rm -rf build

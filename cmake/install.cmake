@@ -25,8 +25,9 @@ if(mica_type STREQUAL "STATIC_LIBRARY")
   set(MICA_PACKAGE_STATIC TRUE)
 endif()
 set(MICA_PACKAGE_CUDA ${MICA_CUDA_FOUND})
+set(MICA_PACKAGE_LIBZIP ${MICA_LIBZIP_FOUND})
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/micaConfig.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/micaConfig.cmake
                               INSTALL_DESTINATION ${MICA_PACKAGE_DIR} NO_SET_AND_CHECK_MACRO)
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/micaConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/micaConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/micaConfigVersion.cmake
-        DESTINATION ${MICA_PACKAGE_DIR})
+        ${CMAKE_CURRENT_LIST_DIR}/FindLibzip.cmake DESTINATION ${MICA_PACKAGE_DIR})

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt-get what the named parts of Mica need and this machine lacks:
-#   tools/install_deps.sh [build] [mnist] [test] [bench] [asan] [tsan] [format] [ccache]
+#   tools/install_deps.sh [build] [mnist] [test] [bench] [asan] [tsan] [fuzz] [format] [ccache]
 # It only looks at files and commands when nothing is missing. MICA_INSTALL=0 makes it say what is missing instead.
 set -eu
 
@@ -18,9 +18,9 @@ has_header() {
   return 1
 }
 
-# Whether clang++ links and finds libomp and the thread sanitizer.
-clang_has_tsan() {
-  echo 'int main() { return 0; }' | clang++ -x c++ -fopenmp=libomp -fsanitize=thread - -o /dev/null 2>/dev/null
+# Whether clang++ links and finds libomp and a sanitizer.
+clang_has() {
+  echo 'int main() { return 0; }' | clang++ -x c++ -fopenmp=libomp "-fsanitize=$1" - -o /dev/null 2>/dev/null
 }
 
 [ $# -gt 0 ] || set -- build
@@ -35,17 +35,22 @@ for part; do
       has_header nlohmann/json.hpp || need nlohmann-json3-dev
       ;;
     mnist) has_header CLI/CLI.hpp || need libcli11-dev ;;
-    test) has_header doctest/doctest.h || need doctest-dev ;;
+    test)
+      has_header doctest/doctest.h || need doctest-dev
+      has_header zip.h || need libzip-dev # optional: .npz files
+      ;;
     bench) has_header benchmark/benchmark.h || need libbenchmark-dev ;;
     asan)
       if has g++ && [ "${CXX:-g++}" = g++ ] && [ ! -e "$(g++ -print-file-name=libasan.so)" ]; then
         need "libgcc-$(g++ -dumpversion | cut -d. -f1)-dev"
       fi
       ;;
-    tsan)
+    tsan | fuzz)
+      sanitizer=thread
+      [ "$part" = fuzz ] && sanitizer=fuzzer-no-link,address
       if ! has clang++; then
-        need clang
-      elif ! clang_has_tsan; then
+        case "$missing " in *" clang "*) ;; *) need clang ;; esac
+      elif ! clang_has $sanitizer; then
         version=$(clang++ -dumpversion | cut -d. -f1)
         need "libomp-$version-dev"
         need "libclang-rt-$version-dev"
@@ -53,7 +58,7 @@ for part; do
       ;;
     format) has clang-format-14 || clang-format --version 2>/dev/null | grep -q 'version 14\.' || need clang-format-14 ;;
     ccache) has ccache || need ccache ;;
-    *) echo "tools/install_deps.sh: no part '$part' (build mnist test bench asan tsan format ccache)" >&2 && exit 2 ;;
+    *) echo "tools/install_deps.sh: no part '$part' (build mnist test bench asan tsan fuzz format ccache)" >&2 && exit 2 ;;
   esac
 done
 [ -n "$missing" ] || exit 0

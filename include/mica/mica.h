@@ -15,6 +15,7 @@
 #include "mica/data/batches.h"
 #include "mica/data/dataset.h"
 #include "mica/data/idx.h"
+#include "mica/io/npy.h"
 #include "mica/io/safetensors.h"
 #include "mica/nn/activation.h"
 #include "mica/nn/callbacks.h"

@@ -10,7 +10,9 @@
 #include <span>
 #include <vector>
 
+#include "io/element_count.h"
 #include "io/input_file.h"
+#include "io/show.h"
 
 static_assert(std::endian::native == std::endian::little, "IDX files are big-endian: other hosts would not swap");
 
@@ -113,16 +115,6 @@ uint32_t big_endian(const unsigned char* bytes) {
   return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | uint32_t{bytes[3]};
 }
 
-std::string hexadecimal(std::span<const unsigned char> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (const unsigned char byte : bytes) {
-    if (!text.empty()) text += ' ';
-    text.append(1, kDigits[byte >> 4]).append(1, kDigits[byte & 15]);
-  }
-  return text;
-}
-
 DType element_type(const io::InputFile& file, unsigned char code) {
   switch (code) {
     case 0x08: return DType::uint8;
@@ -131,28 +123,15 @@ DType element_type(const io::InputFile& file, unsigned char code) {
     case 0x0e: return DType::float64;
     case 0x09: file.fail("element type int8 (0x09) is not supported: uint8, int32, float32 and float64 are");
     case 0x0b: file.fail("element type int16 (0x0b) is not supported: uint8, int32, float32 and float64 are");
-    default: file.fail("unknown element type 0x", hexadecimal({&code, 1}), " at byte 2");
+    default: file.fail("unknown element type 0x", io::hexadecimal({&code, 1}), " at byte 2");
   }
-}
-
-// The bytes of that many elements, or -1 where they are more than a Tensor can hold. Zeros are left out of that check:
-// partial products must fit as well.
-int64_t count_bytes(std::span<const int64_t> sizes, DType dtype) {
-  constexpr int64_t kMaxElements = int64_t{1} << 46;
-  int64_t elements = 1;
-  bool zero = false;
-  for (const int64_t size : sizes) {
-    zero |= size == 0;
-    if (size != 0 && (__builtin_mul_overflow(elements, size, &elements) || elements >= kMaxElements)) return -1;
-  }
-  return zero ? 0 : elements * static_cast<int64_t>(size_of(dtype));
 }
 
 // Whether the sizes, read from the other end, ask for just the bytes that are there.
 bool looks_little_endian(std::span<const int64_t> sizes, DType dtype, int64_t available) {
   std::vector<int64_t> swapped;
   for (const int64_t size : sizes) swapped.push_back(__builtin_bswap32(static_cast<uint32_t>(size)));
-  return count_bytes(swapped, dtype) == available;
+  return io::count_bytes(swapped, size_of(dtype)) == available;
 }
 
 template <class Source>
@@ -160,7 +139,7 @@ Header read_header(const io::InputFile& file, Source& source) {
   unsigned char bytes[kMaxHeaderBytes];
   size_t got = source.read(bytes, 4);
   if (got >= 2 && (bytes[0] != 0 || bytes[1] != 0))
-    file.fail("not an IDX file: it begins with ", hexadecimal({bytes, got}), ", not with 00 00");
+    file.fail("not an IDX file: it begins with ", io::hexadecimal({bytes, got}), ", not with 00 00");
   if (got < 4) file.fail("cut short: ", uint64_t{got}, " of the 4 bytes that an IDX file begins with");
   Header header;
   header.dtype = element_type(file, bytes[2]);
@@ -174,7 +153,7 @@ Header read_header(const io::InputFile& file, Source& source) {
   for (int i = 0; i < rank; ++i) sizes[i] = big_endian(bytes + 4 + 4 * i);
   const std::span<const int64_t> all(sizes, static_cast<size_t>(rank));
   header.shape = Shape(all);
-  header.bytes = count_bytes(all, header.dtype);
+  header.bytes = io::count_bytes(all, size_of(header.dtype));
   if (header.bytes < 0) file.fail("the sizes ", header.shape, " are too large");
   const int64_t available = source.limit() - static_cast<int64_t>(4 + size_bytes);
   if (header.bytes > available)
@@ -205,23 +184,34 @@ Tensor read_elements(const io::InputFile&, RawSource& source, const Header& head
   return tensor;
 }
 
-// In chunks, and into the tensor when all of them are there: a small file may claim 1,032 times its size.
+// A small file may claim 1,032 times its size. So most of it must be there before the tensor is: seven eighths, kept in
+// chunks meanwhile. With the eighth by which the allocator may round up, that is twice the data.
 Tensor read_elements(const io::InputFile& file, GzipSource& source, const Header& header) {
-  std::vector<std::unique_ptr<char[]>> chunks;
   const auto bytes = static_cast<size_t>(header.bytes);
-  for (size_t done = 0; done < bytes; done += kChunkBytes) {
-    const size_t wanted = std::min(bytes - done, kChunkBytes);
-    chunks.emplace_back(new char[wanted]);
-    const size_t got = source.read(chunks.back().get(), wanted);
+  size_t done = 0;
+  const auto read = [&](char* to, size_t wanted) {
+    const size_t got = source.read(to, wanted);
+    done += got;
     if (got < wanted)
       file.fail("cut short: sizes ", header.shape, " of ", header.dtype, " need ", header.bytes, " bytes, but ",
-                uint64_t{done + got}, " follow");
+                uint64_t{done}, " follow");
+  };
+  std::vector<std::unique_ptr<char[]>> chunks;
+  while (done + kChunkBytes <= bytes / 8 * 7) {
+    chunks.emplace_back(new char[kChunkBytes]);
+    read(chunks.back().get(), kChunkBytes);
   }
   Tensor tensor = empty(header.shape, {.dtype = header.dtype});
   auto* to = static_cast<char*>(tensor.mutable_raw());
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    std::memcpy(to + i * kChunkBytes, chunks[i].get(), std::min(bytes - i * kChunkBytes, kChunkBytes));
-    chunks[i].reset();
+  for (auto& chunk : chunks) {
+    std::memcpy(to, chunk.get(), kChunkBytes);
+    to += kChunkBytes;
+    chunk.reset();
+  }
+  while (done < bytes) {
+    const size_t wanted = std::min(bytes - done, kChunkBytes);
+    read(to, wanted);
+    to += wanted;
   }
   return tensor;
 }

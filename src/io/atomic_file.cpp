@@ -48,7 +48,19 @@ AtomicFile::AtomicFile(const char* op, const std::string& path) : op_(op), path_
     temporary_.clear();
     fail_errno("cannot create the file");
   }
-  if (replaces) (void)::fchmod(descriptor_, old.st_mode & 07777);  // where it fails, the new file has the usual mode
+  if (replaces) mode_ = static_cast<int>(old.st_mode & 07777);
+  keep_mode();
+}
+
+void AtomicFile::keep_mode() const {
+  if (mode_ >= 0) (void)::fchmod(descriptor_, static_cast<mode_t>(mode_));  // where it fails, it is the usual mode
+}
+
+void AtomicFile::reopen() {
+  ::close(descriptor_);
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CLOEXEC);
+  if (descriptor_ < 0) fail_errno("cannot open the written file");
+  keep_mode();
 }
 
 AtomicFile::~AtomicFile() {

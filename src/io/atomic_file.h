@@ -20,10 +20,16 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void write(const void* from, size_t bytes);
+
+  /// For a library that writes by itself: the name that it shall write to (or replace), and what to call once it has.
+  const std::string& temporary() const { return temporary_; }
+  void reopen();
+
   /// To be called once, last.
   void commit();
 
  private:
+  void keep_mode() const;
   void write_through(const char* from, size_t bytes);
   [[noreturn]] void fail_errno(const char* action) const;
 
@@ -33,6 +39,7 @@ class AtomicFile {
   std::string temporary_;  // empty once committed
   std::string buffer_;     // gathers small writes
   int descriptor_ = -1;
+  int mode_ = -1;  // of the file that is replaced
 };
 
 }  // namespace mica::io

@@ -6,9 +6,11 @@
 #include <cstring>
 #include <numeric>
 
+#include "core/tensor_access.h"
 #include "io/atomic_file.h"
 #include "io/input_file.h"
 #include "io/safetensors_header.h"
+#include "io/show.h"
 #include "io/utf8.h"
 
 static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
@@ -112,15 +114,56 @@ std::string make_header(const NamedTensors& tensors, const Metadata& metadata, c
 
 }  // namespace
 
-const Tensor* SafetensorsFile::find(std::string_view name) const {
-  const auto found = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.first == name; });
-  return found == tensors.end() ? nullptr : &found->second;
+struct StoredTensors::State {
+  explicit State(const std::string& path) : file("load_safetensors", path) {}
+
+  InputFile file;
+  int64_t data_begin = 0;
+  SafetensorsHeader header;
+};
+
+const HeaderEntry& StoredTensors::entry(size_t i) const {
+  check(i < size(), "StoredTensors", "tensor ", uint64_t{i}, " is outside of the ", uint64_t{size()}, " of the file");
+  return state_->header.entries[i];
 }
 
-const Tensor& SafetensorsFile::at(std::string_view name) const {
-  const Tensor* tensor = find(name);
+size_t StoredTensors::size() const { return state_ ? state_->header.entries.size() : 0; }
+
+std::string_view StoredTensors::name(size_t i) const { return state_->header.name(entry(i)); }
+
+Shape StoredTensors::shape(size_t i) const { return state_->header.shape(entry(i)); }
+
+DType StoredTensors::dtype(size_t i) const { return entry(i).dtype; }
+
+size_t StoredTensors::index(std::string_view wanted) const {
+  size_t i = 0;
+  while (i < size() && name(i) != wanted) ++i;
+  return i;
+}
+
+Tensor StoredTensors::read(size_t i) const {
+  Tensor tensor = mica::empty(shape(i), {.dtype = dtype(i)});
+  state_->file.read_at(state_->data_begin + entry(i).begin, TensorAccess::data(tensor), tensor.bytes());
+  return tensor;
+}
+
+StoredTensors::operator NamedTensors() const {
+  NamedTensors all;
+  all.reserve(size());
+  for (size_t i = 0; i < size(); ++i) all.emplace_back(name(i), read(i));
+  return all;
+}
+
+std::optional<Tensor> SafetensorsFile::find(std::string_view name) const {
+  const size_t i = tensors.index(name);
+  if (i == tensors.size()) return std::nullopt;
+  return tensors.read(i);
+}
+
+Tensor SafetensorsFile::at(std::string_view name) const {
+  std::optional<Tensor> tensor = find(name);
   if (!tensor) fail<FileError>("load_safetensors", path, ": no tensor ", quoted(name));
-  return *tensor;
+  return *std::move(tensor);
 }
 
 const std::string* SafetensorsFile::find_metadata(std::string_view key) const {
@@ -129,7 +172,8 @@ const std::string* SafetensorsFile::find_metadata(std::string_view key) const {
 }
 
 SafetensorsFile load_safetensors(const std::string& path) {
-  const InputFile file("load_safetensors", path);
+  const auto state = std::make_shared<StoredTensors::State>(path);
+  const InputFile& file = state->file;
   if (file.size() < kLengthBytes) file.fail("has ", file.size(), " bytes, not even the 8 of the header's length");
   uint64_t header_bytes = 0;
   file.read_at(0, &header_bytes, sizeof header_bytes);
@@ -142,15 +186,10 @@ SafetensorsFile load_safetensors(const std::string& path) {
 
   std::string text(header_bytes, ' ');
   file.read_at(kLengthBytes, text.data(), text.size());
-  SafetensorsHeader header = parse_safetensors_header(path, std::move(text), file.size() - data_begin);
-
-  SafetensorsFile result{path, {}, std::move(header.metadata)};
-  result.tensors.reserve(header.entries.size());
-  for (const HeaderEntry& entry : header.entries) {
-    Tensor tensor = empty(header.shape(entry), {.dtype = entry.dtype});
-    file.read_at(data_begin + entry.begin, tensor.mutable_raw(), tensor.bytes());
-    result.tensors.emplace_back(header.name(entry), std::move(tensor));
-  }
+  state->header = parse_safetensors_header(path, std::move(text), file.size() - data_begin);
+  state->data_begin = data_begin;
+  SafetensorsFile result{path, {}, std::move(state->header.metadata)};
+  result.tensors.state_ = state;
   return result;
 }
 

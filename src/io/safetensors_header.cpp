@@ -8,6 +8,8 @@
 #include <numeric>
 #include <span>
 
+#include "io/element_count.h"
+#include "io/show.h"
 #include "io/utf8.h"
 #include "mica/core/error.h"
 
@@ -16,9 +18,6 @@ namespace mica::io {
 namespace {
 
 constexpr const char* kOp = "load_safetensors";
-
-// What a Tensor can hold.
-constexpr int64_t kMaxElements = int64_t{1} << 46;
 
 // The text of the smallest entry: "":{"dtype":"U8","shape":[],"data_offsets":[0,0]},
 constexpr size_t kMinEntryText = 50;
@@ -362,26 +361,6 @@ std::string_view format_name(DType dtype) {
   for (const auto& type : kTypes)
     if (type.dtype == dtype) return type.name;
   return "?";
-}
-
-std::string quoted(std::string_view name) {
-  constexpr size_t kShown = 80;
-  size_t shown = std::min(name.size(), kShown);
-  if (shown < name.size())  // not in the middle of a character
-    while (shown > 0 && (static_cast<unsigned char>(name[shown]) & 0xc0) == 0x80) --shown;
-  std::string text = "\"";
-  for (size_t at = 0; at < shown;) {
-    const auto c = static_cast<unsigned char>(name[at]);
-    const size_t length = std::max(utf8_length(name, at), size_t{1});
-    if (c < 0x20 || c == 0x7f || (c >= 0x80 && length == 1)) {
-      text += '?';
-    } else {
-      text += name.substr(at, length);
-    }
-    at += length;
-  }
-  text += shown < name.size() ? "...\"" : "\"";
-  return text;
 }
 
 Shape SafetensorsHeader::shape(const HeaderEntry& entry) const {

@@ -19,9 +19,6 @@ inline constexpr std::string_view kMetadataKey = "__metadata__";
 /// The format's name of a dtype: "F32".
 std::string_view format_name(DType dtype);
 
-/// `name` in quotes, cut after 80 bytes, with what does not print as '?': for errors.
-std::string quoted(std::string_view name);
-
 /// One tensor that the header lists. 32 bytes, where its text has at least 50: name and shape stay in the text.
 struct HeaderEntry {
   uint32_t name_at = 0;

@@ -31,8 +31,9 @@ using Parsed = nlohmann::json;        // read with keys that are found fast, how
 
 constexpr const char* kGraphKey = "mica.graph";
 constexpr int kFormatVersion = 1;
-constexpr int kMaxDepth = 64;           // of models in models
-constexpr size_t kMaxGraph = 16 << 20;  // bytes of JSON: 80,000 layers
+constexpr int kMaxDepth = 64;            // of models in models
+constexpr size_t kMaxGraph = 16 << 20;   // bytes of JSON
+constexpr int64_t kMaxValues = 100'000;  // in the JSON: some 7,000 layers. Parsed, each takes up to 100 bytes
 
 struct Type {
   std::string name;
@@ -407,26 +408,31 @@ DType dtype_named(const std::string& path, const std::string& name) {
 // Gives the layer's tensors the values in the file, in place, or (rebind) whatever they were; where one does not fit,
 // nothing is changed.
 void set_tensors(Layer& layer, const io::SafetensorsFile& file, bool rebind) {
-  std::map<std::string_view, const Tensor*> stored;
-  for (const auto& [name, tensor] : file.tensors) stored.emplace(name, &tensor);
-  size_t used = 0;
+  const io::StoredTensors& tensors = file.tensors;
+  std::map<std::string_view, size_t> stored;
+  for (size_t i = 0; i < tensors.size(); ++i) stored.emplace(tensors.name(i), i);
+  std::vector<size_t> order;
   for_tensors(layer, [&](const std::string& name, Tensor& value) {
     const auto found = stored.find(name);
     if (found == stored.end()) malformed(file.path, "there is no tensor \"", name, "\"");
-    const Tensor& t = *found->second;
-    if (!rebind && (t.shape() != value.shape() || t.dtype() != value.dtype()))
-      malformed(file.path, "tensor \"", name, "\" is ", t.shape(), " ", t.dtype(), ", but the model has ",
-                value.shape(), " ", value.dtype());
-    ++used;
+    const Shape shape = tensors.shape(found->second);
+    const DType dtype = tensors.dtype(found->second);
+    if (!rebind && (shape != value.shape() || dtype != value.dtype()))
+      malformed(file.path, "tensor \"", name, "\" is ", shape, " ", dtype, ", but the model has ", value.shape(), " ",
+                value.dtype());
+    order.push_back(found->second);
   });
-  if (used != stored.size())
-    malformed(file.path, "the model has ", static_cast<uint64_t>(used), " tensors, the file ",
+  if (order.size() != stored.size())
+    malformed(file.path, "the model has ", static_cast<uint64_t>(order.size()), " tensors, the file ",
               static_cast<uint64_t>(stored.size()));
-  for_tensors(layer, [&](const std::string& name, Tensor& value) {
+  Tensors values;
+  for (const size_t i : order) values.push_back(tensors.read(i));
+  size_t next = 0;
+  for_tensors(layer, [&](const std::string&, Tensor& value) {
     if (rebind)
-      value = *stored.at(name);
+      value = std::move(values[next++]);
     else
-      value.copy_from(*stored.at(name));
+      value.copy_from(values[next++]);
   });
 }
 
@@ -476,6 +482,9 @@ Model Model::load(const std::string& path) {
   if (!text) malformed(path, "the file holds tensors but no Mica model (no \"", kGraphKey, "\" in its metadata)");
   if (text->size() > kMaxGraph)
     malformed(path, "the model's graph is larger than ", static_cast<uint64_t>(kMaxGraph), " bytes");
+  const int64_t values =
+      std::count_if(text->begin(), text->end(), [](char c) { return c == ',' || c == '[' || c == '{'; });
+  if (values > kMaxValues) malformed(path, "the model's graph has more than ", kMaxValues, " values");
   const Parsed graph = Parsed::parse(*text, nullptr, false);
   if (!graph.is_object()) malformed(path, "the model's graph is no JSON object");
   Reader reader(path);

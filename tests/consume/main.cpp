@@ -1,4 +1,4 @@
-// A person's program: fits y = 2 x - 1, saves the model, and loads it again.
+// A person's program: fits y = 2 x - 1, saves the model and an array, and loads them again.
 #include <mica/mica.h>
 
 #include <cstdio>
@@ -30,6 +30,18 @@ int main(int, char** argv) {
   nn::Model loaded = nn::Model::load(file);
   std::remove(file.c_str());
   if (loaded.predict(x).at({3, 0}) != model.predict(x).at({3, 0})) return 2;
+
+  const std::string arrays = std::string(argv[0]) + ".npz";
+  try {
+    io::save_npz(arrays, {{"x", x}}, {.compress = true});
+    const double back = io::load_npz(arrays)[0].second.at({3, 0});
+    std::remove(arrays.c_str());
+    if (back != x.at({3, 0})) return 4;
+  } catch (const FileError&) {
+    return 5;
+  } catch (const Error& error) {  // without libzip
+    std::puts(error.what());
+  }
 
   try {  // an error of the library is caught across its boundary
     matmul(x, x);

@@ -506,6 +506,8 @@ def random():
 if __name__ == "__main__":
     for make in (conv, pool, matmul, softmax, loss, dense, elementwise, norm, resize, optim, random):
         make()
-    import arrays  # it uses this module
+    import arrays  # these use this module
+    import npy_files
 
     arrays.make_all()
+    npy_files.make_all()

@@ -108,11 +108,37 @@ TEST_CASE("safetensors: tensors and metadata are found by name") {
   io::save_safetensors(path, {{"w", full({2}, 3)}}, {{"k", "v"}});
   const auto file = io::load_safetensors(path);
   CHECK(file.at("w").at({1}) == 3);
-  CHECK(file.find("w") == &file.tensors[0].second);
-  CHECK(file.find("b") == nullptr);
+  CHECK(file.find("w")->at({0}) == 3);
+  CHECK(!file.find("b"));
+  CHECK(file.tensors.index("w") == 0);
+  CHECK(file.tensors.index("b") == 1);
   CHECK(*file.find_metadata("k") == "v");
   CHECK(file.find_metadata("w") == nullptr);
   CHECK(error_text<FileError>([&] { file.at("b"); }) == "[load_safetensors] " + path + ": no tensor \"b\"");
+}
+
+TEST_CASE("safetensors: tensors are read when they are asked for, from the file that was opened") {
+  const TempDir folder;
+  const std::string path = folder.file("model.safetensors");
+  io::save_safetensors(path, {{"w", full({2}, 3)}, {"n", arange(0, 4, 1, {.dtype = int64})}});
+  const auto file = io::load_safetensors(path);
+  CHECK(file.tensors.name(1) == "n");
+  CHECK(file.tensors.shape(1) == Shape{4});
+  CHECK(file.tensors.dtype(1) == int64);
+  CHECK(!file.at("w").shares_storage_with(file.at("w")));
+  SUBCASE("one that was saved since is another file") {
+    io::save_safetensors(path, {{"w", full({2}, 5)}});
+    CHECK(file.at("w").at({0}) == 3);
+    CHECK(io::NamedTensors(file.tensors).size() == 2);
+  }
+  SUBCASE("one that was cut short since is named") {
+    REQUIRE(::truncate(path.c_str(), 164) == 0);
+    CHECK(error_text<FileError>([&] { file.at("w"); }) ==
+          "[load_safetensors] " + path + ": the file ends at byte 164, where more was expected");
+  }
+  CHECK(io::StoredTensors().empty());
+  CHECK(error_text([&] { file.tensors[2]; }) == "[StoredTensors] tensor 2 is outside of the 2 of the file");
+  CHECK(error_text([&] { io::StoredTensors().name(0); }) == "[StoredTensors] tensor 0 is outside of the 0 of the file");
 }
 
 TEST_CASE("safetensors: names and metadata are any UTF-8, escaped as JSON") {

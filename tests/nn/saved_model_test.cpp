@@ -474,18 +474,23 @@ TEST_CASE("load: nesting without end is refused, and costs no stack") {
 
   for (const char* start :
        {"{\"format\":1,\"inputs\":", "{\"nodes\":", "{\"format\":1,\"root\":\"chain\",\"nodes\":"}) {
-    const std::string deep = start + std::string(500'000, '[') + std::string(500'000, ']') + "}";
+    const std::string deep = start + std::string(90'000, '[') + std::string(90'000, ']') + "}";
     CHECK(rejection({}, {{"mica.graph", deep}}) != "no error");
   }
   std::string objects = "{\"format\":1,\"nodes\":";
-  for (int i = 0; i < 100'000; ++i) objects += "{\"a\":";
-  objects += "1" + std::string(100'001, '}');
+  for (int i = 0; i < 90'000; ++i) objects += "{\"a\":";
+  objects += "1" + std::string(90'001, '}');
   CHECK(rejection({}, {{"mica.graph", objects}}) == "the graph must have one input");
 }
 
 TEST_CASE("load: a graph that is larger than any model's is not parsed") {
   CHECK(rejection({}, {{"mica.graph", "{" + std::string(17 << 20, ' ') + "}"}}) ==
         "the model's graph is larger than 16777216 bytes");
+  for (const char* value : {"[],", "{\"\":0},", "0,", "["}) {
+    std::string many;
+    for (int i = 0; i <= 100'000; ++i) many += value;
+    CHECK(rejection({}, {{"mica.graph", many}}) == "the model's graph has more than 100000 values");
+  }
 }
 
 TEST_CASE("load_weights: reads the values by name into a model that is there") {
