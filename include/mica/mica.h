@@ -31,6 +31,7 @@
 #include "mica/nn/model.h"
 #include "mica/nn/norm.h"
 #include "mica/nn/pool.h"
+#include "mica/nn/regularizer.h"
 #include "mica/nn/reshape.h"
 #include "mica/nn/sequential.h"
 #include "mica/ops/compare.h"

@@ -111,6 +111,10 @@ class ConfigWriter final : public Visitor {
   void config(const char* name, Padding& v) override { at(name) = v == Padding::same ? "same" : "valid"; }
   void config(const char* name, Activation& v) override { at(name) = v.name(); }
   void config(const char* name, Initializer& v) override { at(name) = v.name(); }
+  void config(const char* name, Regularizer& v) override {
+    check(std::isfinite(v.l1) && std::isfinite(v.l2), "save", name, " has factors that JSON cannot hold");
+    if (v.defined()) at(name) = Json::array({v.l1, v.l2});
+  }
   void layer(const char* name, Layer& v) override {
     std::string folder = folder_;
     for (const std::string& step : path_) folder = joined(folder, step);
@@ -255,6 +259,13 @@ class ConfigReader final : public Visitor {
   }
   void config(const char* name, Initializer& v) override {
     if (std::string text; find(name)) read(name, text), v = Initializer::named(text);
+  }
+  void config(const char* name, Regularizer& v) override {
+    const Parsed* value = find(name);
+    if (!value) return;
+    if (!value->is_array() || value->size() != 2 || !(*value)[0].is_number() || !(*value)[1].is_number())
+      malformed(reader_.path(), at(name), " must hold two factors");
+    v = regularizers::l1_l2((*value)[0].get<double>(), (*value)[1].get<double>());
   }
   void layer(const char* name, Layer& v) override {
     if (const Parsed* value = find(name)) v = reader_.layer(*value, paths_.back(), depth_ + 1);

@@ -15,6 +15,8 @@ struct Conv2DOptions {
   bool use_bias = true;
   Initializer kernel_initializer = init::glorot_uniform;
   Initializer bias_initializer = init::zeros;
+  Regularizer kernel_regularizer = {};
+  Regularizer bias_regularizer = {};
 };
 
 /// activation(x * kernel + bias): [N, OH, OW, filters] from images [N, H, W, C].
@@ -49,6 +51,8 @@ class Conv2D : public Module<Conv2D> {
     v("use_bias", options_.use_bias);
     v("kernel_initializer", options_.kernel_initializer);
     v("bias_initializer", options_.bias_initializer);
+    v("kernel_regularizer", options_.kernel_regularizer);
+    v("bias_regularizer", options_.bias_regularizer);
     v("kernel", kernel_);
     if (options_.use_bias) v("bias", bias_);
   }

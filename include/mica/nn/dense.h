@@ -13,6 +13,8 @@ struct DenseOptions {
   bool use_bias = true;
   Initializer kernel_initializer = init::glorot_uniform;
   Initializer bias_initializer = init::zeros;
+  Regularizer kernel_regularizer = {};
+  Regularizer bias_regularizer = {};
 };
 
 /// activation(x kernel + bias): [..., units] from [..., features].
@@ -39,6 +41,8 @@ class Dense : public Module<Dense> {
     v("use_bias", options_.use_bias);
     v("kernel_initializer", options_.kernel_initializer);
     v("bias_initializer", options_.bias_initializer);
+    v("kernel_regularizer", options_.kernel_regularizer);
+    v("bias_regularizer", options_.bias_regularizer);
     v("kernel", kernel_);
     if (options_.use_bias) v("bias", bias_);
   }

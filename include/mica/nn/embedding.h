@@ -9,6 +9,7 @@ namespace nn {
 
 struct EmbeddingOptions {
   Initializer initializer = init::uniform();
+  Regularizer table_regularizer = {};
 };
 
 /// [..., size] from integer tokens [...] within [0, tokens): the model's Input has an integer dtype. Throws Error for a
@@ -35,6 +36,7 @@ class Embedding : public Module<Embedding> {
     v("tokens", tokens_);
     v("size", size_);
     v("initializer", options_.initializer);
+    v("table_regularizer", options_.table_regularizer);
     v("table", table_);
   }
 

@@ -15,6 +15,7 @@
 #include "mica/autograd/parameter.h"
 #include "mica/core/tensor.h"
 #include "mica/nn/init.h"
+#include "mica/nn/regularizer.h"
 #include "mica/ops/conv.h"
 
 namespace MICA_EXPORT mica {
@@ -194,6 +195,7 @@ class Visitor {
   void operator()(const char* name, Padding& value) { config(name, value); }
   void operator()(const char* name, Activation& value) { config(name, value); }
   void operator()(const char* name, Initializer& value) { config(name, value); }
+  void operator()(const char* name, Regularizer& value) { config(name, value); }
   void operator()(const char* name, Layer& value) { layer(name, value); }
   /// Children in a row: "blocks.0", "blocks.1", ...
   template <LayerLike T>
@@ -225,6 +227,7 @@ class Visitor {
   virtual void config(const char*, Padding&) {}
   virtual void config(const char*, Activation&) {}
   virtual void config(const char*, Initializer&) {}
+  virtual void config(const char*, Regularizer&) {}
   /// A type-erased child; as it stands, it is entered and visited.
   virtual void layer(const char* name, Layer& value);
   virtual void enter(const char*) {}
