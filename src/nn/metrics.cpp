@@ -5,6 +5,7 @@
 
 #include "mica/autograd/tape.h"
 #include "mica/ops/reduce.h"
+#include "nn/targets.h"
 
 namespace MICA_EXPORT mica {
 namespace metrics {
@@ -31,21 +32,12 @@ detail::Total over_elements(const char* name, const Tensor& prediction, const Te
 
 detail::Total Accuracy::of(const Tensor& prediction, const Tensor& target) {
   Tape::Pause pause;
-  check(prediction.defined() && target.defined(), kName, "prediction and target must be defined");
-  const bool classes = prediction.rank() >= 1 && prediction.dim(-1) > 1;
-  const bool same = prediction.shape() == target.shape();
-  bool labels = prediction.rank() == target.rank() + 1;  // of one shape but for the last axis
-  for (int i = 0; labels && i < target.rank(); ++i) labels = prediction.dim(i) == target.dim(i);
-  const bool one_hot = same && classes && prediction.rank() >= 2;
-  if ((same && !one_hot) || (labels && prediction.dim(-1) == 1))
+  const nn::Targets kind = nn::checked_targets(kName, prediction, target);
+  if (kind == nn::Targets::binary)
     return over_elements(kName, prediction.reshape(target.shape()), target,
                          [](double p, double t) { return (p > 0.5) == (t > 0.5) ? 1.0 : 0.0; });
-  check(one_hot || labels, kName, "targets must be one-hot or labels of the predictions: prediction ",
-        prediction.shape(), ", target ", target.shape());
-  const Tensor p = on_cpu(prediction, prediction.dtype());
-  if (p.elements() == 0) return {};
-  const Tensor guess = argmax(p);
-  const Tensor truth = one_hot ? argmax(on_cpu(target, prediction.dtype())) : on_cpu(target, int64);
+  if (prediction.elements() == 0) return {};
+  const Tensor guess = argmax(on_cpu(prediction, prediction.dtype())), truth = nn::classes_of(kind, target);
   detail::Total total{0, static_cast<double>(guess.elements())};
   for (int64_t i = 0; i < guess.elements(); ++i) total.sum += guess.data<int64_t>()[i] == truth.data<int64_t>()[i];
   return total;

@@ -5,12 +5,14 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <optional>
 
 #include "core/tensor_access.h"
 #include "mica/autograd/tape.h"
 #include "mica/core/threads.h"
 #include "mica/data/batches.h"
 #include "nn/model_state.h"
+#include "nn/targets.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
@@ -163,6 +165,14 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
   const Input input = s.input ? *s.input : Input{x.example(), x.dtype()};
   check_examples("fit", input, x);
 
+  if (options.sample_weights.defined()) {
+    const Tensor& w = options.sample_weights;
+    check(w.rank() >= 1 && w.dim(0) == x.size(), "fit", "sample_weights must have one weight for each of the ",
+          x.size(), " examples, got shape ", w.shape());
+  }
+  for (const double w : options.class_weights)
+    check(std::isfinite(w) && w >= 0, "fit", "class_weights must be finite and not negative, got ", w);
+
   data::Column train_x = x, train_y = y;
   data::Dataset validation = options.validation_data;
   if (!validation.images.defined() && options.validation_split > 0) {
@@ -186,12 +196,15 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
   s.optimizer.zero_grad();  // whatever was recorded before takes no part
 
   History history;
-  data::Batches batches(train_x, train_y,
-                        {.batch_size = options.batch_size,
-                         .shuffle = options.shuffle,
-                         .seed = options.seed,
-                         .epoch = s.epochs,
-                         .epochs = options.epochs});
+  const data::BatchOptions order{.batch_size = options.batch_size,
+                                 .shuffle = options.shuffle,
+                                 .seed = options.seed,
+                                 .epoch = s.epochs,
+                                 .epochs = options.epochs};
+  data::Batches batches(train_x, train_y, order);
+  std::optional<data::Batches> weight_batches;  // in the same order
+  if (options.sample_weights.defined())
+    weight_batches.emplace(options.sample_weights.detach().to(float32).slice(0, train_x.size()), data::Column(), order);
   Logs logs;
   Progress at{.model = *this,
               .stop = options.stop,
@@ -209,15 +222,19 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
     at.seconds = 0;
     for (const auto& c : options.callbacks) c->on_epoch_begin(at);
     Meter meter(s.metrics, s.metric_names);
-    data::Batch batch;
+    data::Batch batch, weight;
     while (at.batch < at.batches && !history.stopped) {
       batch = {};
       batches.next(batch);
+      if (weight_batches) weight_batches->next(weight = {});
       {
         Tape tape;
         CallScope scope(CallScope::Training{s.step.fetch_add(1, std::memory_order_relaxed), options.seed});
         const Tensor prediction = s.layer.forward(batch.x, scope.call());
-        const Tensor loss = s.loss(prediction, batch.y);
+        const Tensor weights = options.class_weights.empty()
+                                   ? weight.x
+                                   : weights_by_class(prediction, batch.y, weight.x, options.class_weights);
+        const Tensor loss = s.loss(prediction, batch.y, weights);
         meter.update(loss, prediction, batch.y);  // a metric that throws leaves the weights as they were
         tape.backward(loss);
         s.optimizer.step();

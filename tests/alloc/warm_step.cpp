@@ -142,6 +142,19 @@ TEST_CASE("fit, from the third batch on: no malloc, no block from the system, an
   }
 }
 
+TEST_CASE("fit with weights of examples and classes: no malloc, and a second hand-off") {
+  nn::Sequential model = mnist_model();
+  model.compile({.optimizer = optim::Adam(), .loss = losses::SparseCategoricalCrossentropy{.label_smoothing = 0.1}});
+  const auto watch = std::make_shared<Watch>();
+  model.fit(digits(32 * 8), {.batch_size = 32,
+                             .callbacks = {watch},
+                             .sample_weights = ones({32 * 8}),
+                             .class_weights = std::vector<double>(10, 1)});
+  CHECK(watch->batches == 5);
+  CHECK(watch->mallocs == 0);
+  CHECK(watch->locks <= 4);
+}
+
 TEST_CASE("predict, once warm: no malloc, no block from the system, no lock") {
   const ThreadScope scope(1);
   const nn::Sequential model = mnist_model();

@@ -287,11 +287,52 @@ def loss():
     binary("extreme_zeros", logits, np.zeros(8))
     binary("extreme_ones", logits, np.ones(8))
 
-    for shape in ((6,), (4, 1), (3, 5), (2, 3, 4)):
-        name = "x".join(map(str, shape))
-        rng = family.rng("mse" + name)
-        family.add(f"mse_{name}", "mean_squared_error", {},
-                   {"prediction": rng.uniform(-2, 2, shape), "target": rng.uniform(-2, 2, shape)}, F.mse_loss)
+    pointwise = {
+        "mse": ("mean_squared_error", F.mse_loss),
+        "mae": ("mean_absolute_error", F.l1_loss),
+        "huber": ("huber", lambda x, t: F.huber_loss(x, t, delta=0.7)),
+    }
+    for kind, (op, function) in pointwise.items():
+        for shape in ((6,), (4, 1), (3, 5), (2, 3, 4)):
+            name = kind + "_" + "x".join(map(str, shape))
+            rng = family.rng(name.replace("_", "", 1))
+            family.add(name, op, {"delta": 0.7} if kind == "huber" else {},
+                       {"prediction": rng.uniform(-2, 2, shape), "target": rng.uniform(-2, 2, shape)}, function)
+
+    # Label smoothing and weights: sum_i(w_i * l_i) / N, l_i the mean of what the loss has of example i.
+    def each(values, weights):
+        return (values.reshape(len(weights), -1).mean(-1) * weights).mean()
+
+    for shape, smoothing in (((4, 5), 0.1), ((1, 2), 0.5), ((2, 3, 4), 0.2), ((17, 1), 0.1), ((6, 3), 0.0), ((5, 4), 1.0)):
+        name = "x".join(map(str, shape)) + f"_{smoothing}"
+        rng = family.rng("smoothed" + name)
+        rows, classes = shape[:-1], shape[-1]
+        logits = rng.uniform(-4, 4, shape)
+        labels = torch.as_tensor(rng.integers(0, classes, rows))
+        weights = rng.uniform(0, 2, shape[0])
+        args = {"from_logits": True, "label_smoothing": smoothing}
+
+        def smoothed(x, t):
+            t = t if t.is_floating_point() else t.reshape(-1)
+            t = t.reshape(-1, classes) if t.is_floating_point() else t
+            return F.cross_entropy(x.reshape(-1, classes), t, label_smoothing=smoothing, reduction="none")
+
+        family.add(f"sparse_weighted_{name}", "weighted_sparse_categorical_crossentropy", args,
+                   {"logits": logits, "target": labels, "weights": weights},
+                   lambda x, t, w: each(smoothed(x, t), w), ["logits"])
+        family.add(f"dense_weighted_{name}", "weighted_categorical_crossentropy", args,
+                   {"logits": logits, "target": rng.dirichlet(np.ones(classes), rows), "weights": weights},
+                   lambda x, t, w: each(smoothed(x, t), w), ["logits"])
+        family.add(f"binary_weighted_{name}", "weighted_binary_crossentropy", args,
+                   {"logits": logits, "target": rng.integers(0, 2, shape).astype(float), "weights": weights},
+                   lambda x, t, w: each(F.binary_cross_entropy_with_logits(
+                       x, t * (1 - smoothing) + smoothing / 2, reduction="none"), w), ["logits"])
+    for kind, function in (("squared", F.mse_loss), ("absolute", F.l1_loss)):
+        rng = family.rng("weighted" + kind)
+        family.add(f"{kind}_weighted", f"weighted_mean_{kind}_error", {},
+                   {"prediction": rng.uniform(-2, 2, (5, 2, 3)), "target": rng.uniform(-2, 2, (5, 2, 3)),
+                    "weights": rng.uniform(0, 2, 5)},
+                   lambda x, t, w: each(function(x, t, reduction="none"), w), ["prediction"])
     family.write()
 
 
