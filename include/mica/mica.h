@@ -40,4 +40,5 @@
 #include "mica/ops/view.h"
 #include "mica/optim/adam.h"
 #include "mica/optim/optimizer.h"
+#include "mica/optim/schedule.h"
 #include "mica/optim/sgd.h"

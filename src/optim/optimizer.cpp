@@ -14,13 +14,14 @@ namespace optim {
 
 struct Optimizer::State {
   std::shared_ptr<detail::Rule> rule;
-  double learning_rate = 0;
+  LearningRate learning_rate = 0;
   int64_t iterations = 0;
   std::vector<Parameter> parameters;
   std::vector<std::vector<Tensor>> states;  // [state][parameter], views of one flat tensor
 };
 
-Optimizer::Optimizer(std::shared_ptr<detail::Rule> rule, double learning_rate) : state_(std::make_shared<State>()) {
+Optimizer::Optimizer(std::shared_ptr<detail::Rule> rule, const LearningRate& learning_rate)
+    : state_(std::make_shared<State>()) {
   state_->rule = std::move(rule);
   state_->learning_rate = learning_rate;
 }
@@ -58,6 +59,8 @@ void Optimizer::step() {
       check(each[i].shape() == s.parameters[i].shape() && each[i].device() == s.parameters[i].value().device(), "step",
             "parameter ", s.parameters[i].name(), " was replaced since the optimizer was attached: ", each[i].shape(),
             " ", each[i].device(), ", now ", s.parameters[i].shape(), " ", s.parameters[i].value().device());
+  const double rate = s.learning_rate.at(s.iterations);
+  detail::check_rate(s.rule->name(), "the learning rate", rate);
   ++s.iterations;
   const auto pointer = [](const Tensor& t) { return static_cast<const char*>(t.raw()); };
   for (size_t i = 0; i < s.parameters.size();) {
@@ -83,7 +86,7 @@ void Optimizer::step() {
     void* states[4] = {};
     for (size_t k = 0; k < s.states.size(); ++k) states[k] = s.states[k][i].mutable_raw();
     s.rule->update(value.device(), value.dtype(), static_cast<int64_t>(bytes / size_of(value.dtype())), s.iterations,
-                   s.learning_rate, first.gradient.raw(), value.mutable_raw(), states);
+                   rate, first.gradient.raw(), value.mutable_raw(), states);
     i = end;
   }
 }
@@ -93,9 +96,9 @@ void Optimizer::zero_grad() {
   for (const Parameter& p : state_->parameters) p.zero_gradient();
 }
 
-double Optimizer::learning_rate() const { return state().learning_rate; }
-void Optimizer::set_learning_rate(double rate) {
-  detail::check_rate(state().rule->name(), "the learning rate", rate);
+double Optimizer::learning_rate() const { return state().learning_rate.at(state().iterations); }
+void Optimizer::set_learning_rate(const LearningRate& rate) {
+  detail::check_rate(state().rule->name(), "the learning rate", rate.at(state().iterations));
   state().learning_rate = rate;
 }
 int64_t Optimizer::iterations() const { return state().iterations; }
@@ -156,7 +159,7 @@ struct SGDRule final : detail::Rule {
 };
 
 std::shared_ptr<detail::Rule> checked(const AdamOptions& o) {
-  detail::check_rate("adam", "the learning rate", o.learning_rate);
+  detail::check_rate("adam", "the learning rate", o.learning_rate.at(0));
   detail::check_fraction("adam", "beta1", o.beta1);
   detail::check_fraction("adam", "beta2", o.beta2);
   detail::check_rate("adam", "epsilon", o.epsilon);
@@ -165,7 +168,7 @@ std::shared_ptr<detail::Rule> checked(const AdamOptions& o) {
 }
 
 std::shared_ptr<detail::Rule> checked(const SGDOptions& o) {
-  detail::check_rate("sgd", "the learning rate", o.learning_rate);
+  detail::check_rate("sgd", "the learning rate", o.learning_rate.at(0));
   detail::check_fraction("sgd", "the momentum", o.momentum);
   detail::check_rate("sgd", "the weight decay", o.weight_decay);
   check(!o.nesterov || o.momentum > 0, "sgd", "Nesterov's momentum needs a momentum above 0");

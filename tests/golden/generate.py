@@ -431,6 +431,41 @@ def optim():
     family.write()
 
 
+# --- learning rates ---
+
+
+def schedule():
+    """y[i] is the rate of the update that has i before it, as PyTorch's schedulers give it."""
+    family = Family("schedule")
+    from torch.optim import lr_scheduler as lrs
+
+    def case(name, op, args, decay, iterations=30, warmup=0):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], args["rate"])
+        if warmup:
+            first = lrs.LinearLR(optimizer, 1 / (warmup + 1), 1, warmup)
+            scheduler = lrs.SequentialLR(optimizer, [first, decay(optimizer)], [warmup])
+        else:
+            scheduler = decay(optimizer)
+        rates = []
+        for _ in range(iterations):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        family.store(name, op, args | {"warmup": warmup}, {}, {"y": torch.tensor(rates, dtype=torch.float64)})
+
+    for warmup in (0, 1, 6):
+        case(f"step_{warmup}", "step_decay", {"rate": 0.1, "steps": 7, "factor": 0.5, "minimum": 0},
+             lambda o: lrs.StepLR(o, 7, 0.5), warmup=warmup)
+        case(f"exponential_{warmup}", "exponential_decay", {"rate": 0.2, "steps": 1, "factor": 0.9, "minimum": 0},
+             lambda o: lrs.ExponentialLR(o, 0.9), warmup=warmup)
+        # Keras' ExponentialDecay(0.2, 7, 0.3), by its formula.
+        case(f"exponential_slow_{warmup}", "exponential_decay", {"rate": 0.2, "steps": 7, "factor": 0.3, "minimum": 0},
+             lambda o: lrs.LambdaLR(o, lambda i: 0.3 ** (i / 7)), warmup=warmup)
+        case(f"cosine_{warmup}", "cosine_decay", {"rate": 1e-3, "steps": 20, "factor": 1, "minimum": 1e-5},
+             lambda o: lrs.CosineAnnealingLR(o, 20, 1e-5), iterations=21 + warmup, warmup=warmup)
+    family.write()
+
+
 # --- random numbers ---
 
 # The known answers for philox4x32 with 10 rounds that its authors publish (Random123, kat_vectors): counter, key,
@@ -467,5 +502,5 @@ def random():
 
 
 if __name__ == "__main__":
-    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, optim, random):
+    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, optim, schedule, random):
         make()

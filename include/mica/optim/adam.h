@@ -7,7 +7,7 @@ namespace MICA_EXPORT mica {
 namespace optim {
 
 struct AdamOptions {
-  double learning_rate = 1e-3;
+  LearningRate learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double epsilon = 1e-8;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mica/autograd/parameter.h"
+#include "mica/optim/schedule.h"
 
 namespace MICA_EXPORT mica {
 namespace optim {
@@ -37,14 +38,16 @@ class Optimizer {
   /// The parameters to update from now on, each once; the state starts anew. Throws Error for one that has no value
   /// yet.
   void attach(std::vector<Parameter> parameters);
-  /// One update of every parameter that has a gradient. Throws Error when there are no parameters.
+  /// One update of every parameter that has a gradient. Throws Error, before anything is changed, when there are no
+  /// parameters, and for a rate of one's own schedule that is negative or not finite.
   void step();
   /// Forgets the gradients.
   void zero_grad();
 
+  /// The rate of the next update.
   double learning_rate() const;
-  /// Throws Error unless finite and not negative.
-  void set_learning_rate(double rate);
+  /// A number, or a schedule, in place of what was there. Throws Error unless finite and not negative.
+  void set_learning_rate(const LearningRate& rate);
   /// How many updates there have been. Adam's bias correction counts them, for a parameter that joins late as well.
   int64_t iterations() const;
   std::string name() const;
@@ -55,7 +58,7 @@ class Optimizer {
   Optimizer fresh() const;
 
  protected:
-  Optimizer(std::shared_ptr<detail::Rule> rule, double learning_rate);
+  Optimizer(std::shared_ptr<detail::Rule> rule, const LearningRate& learning_rate);
 
  private:
   struct State;

@@ -7,7 +7,7 @@ namespace MICA_EXPORT mica {
 namespace optim {
 
 struct SGDOptions {
-  double learning_rate = 1e-2;
+  LearningRate learning_rate = 1e-2;
   double momentum = 0;
   bool nesterov = false;
   double weight_decay = 0;  ///< L2: added to the gradient
