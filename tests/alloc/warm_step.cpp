@@ -98,7 +98,8 @@ TEST_CASE("a warm step of a loop written by hand: no malloc, no block from the s
     CAPTURE(threads);
     const ThreadScope scope(threads);
     nn::Sequential model = mnist_model();
-    optim::Adam optimizer(model.parameters());
+    optim::Adam optimizer(model.parameters(),
+                          {.learning_rate = optim::cosine_decay(1e-3, 100, {.warmup = 5}), .clip_norm = 1});
     const data::Dataset data = digits(32);
     const Tensor x = data.images, labels = data.labels, targets = one_hot(labels, 10);
     const auto step = [&](bool sparse) {
@@ -107,6 +108,7 @@ TEST_CASE("a warm step of a loop written by hand: no malloc, no block from the s
       const Tensor loss =
           sparse ? losses::sparse_categorical_crossentropy(p, labels) : losses::categorical_crossentropy(p, targets);
       tape.backward(loss);
+      optim::clip_gradients(optimizer.parameters(), 5);
       optimizer.step();
       optimizer.zero_grad();
       return loss.item();

@@ -394,7 +394,7 @@ def optim():
     family = Family("optim")
     steps, shapes = 20, {"p": (3, 4), "q": (5,)}
 
-    def case(name, op, make, args):
+    def case(name, op, make, args, clip=lambda gradients: gradients):
         rng = family.rng(name)
         inputs = {f"{n}0": as_input(rng.uniform(-1, 1, shape)) for n, shape in shapes.items()}
         inputs |= {f"{n}_gradients": as_input(rng.uniform(-1, 1, (steps, *shape))) for n, shape in shapes.items()}
@@ -402,8 +402,9 @@ def optim():
         optimizer = make(parameters.values())
         history = {n: [] for n in shapes}
         for step in range(steps):
-            for n, parameter in parameters.items():
-                parameter.grad = inputs[f"{n}_gradients"][step].clone()
+            gradients = clip([inputs[f"{n}_gradients"][step].clone() for n in shapes])
+            for parameter, gradient in zip(parameters.values(), gradients):
+                parameter.grad = gradient
             optimizer.step()
             for n, parameter in parameters.items():
                 history[n].append(parameter.detach().clone())
@@ -428,6 +429,39 @@ def optim():
     sgd("sgd_momentum", momentum=0.9)
     sgd("sgd_nesterov", momentum=0.9, nesterov=True)
     sgd("sgd_all", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.01)
+
+    def adamw(name, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+        args = {"learning_rate": lr, "beta1": beta1, "beta2": beta2, "epsilon": eps, "weight_decay": weight_decay}
+        case(name, "adamw", lambda p: torch.optim.AdamW(p, lr, (beta1, beta2), eps, weight_decay), args)
+
+    adamw("adamw")
+    adamw("adamw_fast", lr=0.1, weight_decay=0.5)
+    adamw("adamw_betas", lr=0.01, beta1=0.5, beta2=0.95, eps=1e-3)
+    adamw("adamw_no_decay", lr=0.01, weight_decay=0.0)
+
+    def rmsprop(name, lr=0.01, alpha=0.99, eps=1e-8, weight_decay=0.0, momentum=0.0, centered=False):
+        args = {"learning_rate": lr, "alpha": alpha, "epsilon": eps, "weight_decay": weight_decay,
+                "momentum": momentum, "centered": centered}
+        case(name, "rmsprop", lambda p: torch.optim.RMSprop(p, lr, alpha, eps, weight_decay, momentum, centered), args)
+
+    rmsprop("rmsprop")
+    rmsprop("rmsprop_alpha", alpha=0.5, eps=1e-3)
+    rmsprop("rmsprop_weight_decay", weight_decay=0.1)
+    rmsprop("rmsprop_momentum", momentum=0.9)
+    rmsprop("rmsprop_centered", alpha=0.9, eps=1e-2, centered=True)
+    rmsprop("rmsprop_all", alpha=0.9, eps=1e-2, weight_decay=0.01, momentum=0.5, centered=True)
+
+    # PyTorch's clip_grad_norm_ adds 1e-6 to the norm that it divides by; here it is divided by the norm itself.
+    def by_norm(gradients, most):
+        norm = torch.sqrt(sum((g * g).sum() for g in gradients))
+        return [g * torch.clamp(most / norm, max=1) for g in gradients]
+
+    def by_value(gradients, most):
+        return [g.clamp(-most, most) for g in gradients]
+
+    for name, clip, most in (("clip_norm", by_norm, 2.0), ("clip_value", by_value, 0.3)):
+        case(f"sgd_{name}", "clipped_sgd", lambda p: torch.optim.SGD(p, 0.1), {name: most}, lambda g: clip(g, most))
+        case(f"adam_{name}", "clipped_adam", lambda p: torch.optim.Adam(p, 0.1), {name: most}, lambda g: clip(g, most))
     family.write()
 
 

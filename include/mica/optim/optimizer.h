@@ -24,6 +24,11 @@ struct Rule {
   virtual std::shared_ptr<Rule> copy() const = 0;
 };
 
+// How a step clips the gradients before it uses them: at most one of the two is not 0.
+struct Clip {
+  double value = 0, norm = 0;
+};
+
 void check_rate(const char* op, const char* what, double value);
 void check_fraction(const char* op, const char* what, double value);
 
@@ -38,8 +43,10 @@ class Optimizer {
   /// The parameters to update from now on, each once; the state starts anew. Throws Error for one that has no value
   /// yet.
   void attach(std::vector<Parameter> parameters);
-  /// One update of every parameter that has a gradient. Throws Error, before anything is changed, when there are no
-  /// parameters, and for a rate of one's own schedule that is negative or not finite.
+  /// One update of every parameter that has a gradient. With clip_norm or clip_value the gradients themselves are
+  /// clipped first, as clip_gradients does. Throws Error, before anything is changed, when there are no parameters, for
+  /// a rate of one's own schedule that is negative or not finite, and for gradients to be clipped whose norm is NaN or
+  /// infinite. (By value, NaN stays NaN and infinity is cut.)
   void step();
   /// Forgets the gradients.
   void zero_grad();
@@ -58,7 +65,7 @@ class Optimizer {
   Optimizer fresh() const;
 
  protected:
-  Optimizer(std::shared_ptr<detail::Rule> rule, const LearningRate& learning_rate);
+  Optimizer(std::shared_ptr<detail::Rule> rule, const LearningRate& learning_rate, detail::Clip clip);
 
  private:
   struct State;
