@@ -39,10 +39,12 @@ class Meter {
     for (metrics::Metric& m : metrics_) m.update(prediction, target);
   }
 
-  void write(Logs& logs) const {
+  // `whole`: at the end, when all metrics have a result.
+  void write(Logs& logs, bool whole) const {
     static const std::string kLoss = "loss";
     logs.set(kLoss, count_ > 0 ? loss_ / count_ : 0);
-    for (size_t i = 0; i < metrics_.size(); ++i) logs.set(names_[i], metrics_[i].result());
+    for (size_t i = 0; i < metrics_.size(); ++i)
+      if (whole || !metrics_[i].at_end()) logs.set(names_[i], metrics_[i].result());
   }
 
  private:
@@ -193,11 +195,12 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
       ++at.batch;
       at.examples += batch.x.dim(0);
       at.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      meter.write(logs);
+      meter.write(logs, false);
       for (const auto& c : options.callbacks) c->on_batch_end(at);
       history.stopped = stopping() && at.batch < at.batches;
     }
     if (history.stopped) break;
+    meter.write(logs = {}, true);
     if (validation.images.defined())
       for (const auto& [name, value] :
            evaluate(validation.images, validation.labels, {.batch_size = options.batch_size}))
@@ -229,7 +232,7 @@ Logs Model::evaluate(const data::Column& x, const data::Column& y, EvaluateOptio
     meter.update(s.loss(prediction, target).item(), prediction, target);
   }
   Logs logs;
-  meter.write(logs);
+  meter.write(logs, true);
   return logs;
 }
 

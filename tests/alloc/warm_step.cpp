@@ -157,6 +157,30 @@ TEST_CASE("fit with weights of examples and classes: no malloc, and a second han
   CHECK(watch->locks <= 4);
 }
 
+TEST_CASE("fit with metrics that gather an epoch, and callbacks: from the second epoch on no malloc in a step") {
+  nn::Sequential model{nn::Input({28, 28, 1}), nn::Flatten(), nn::Dense(1, {.activation = sigmoid})};
+  model.compile({.optimizer = optim::RMSprop(),
+                 .loss = losses::huber,
+                 .metrics = {metrics::auc, metrics::precision, metrics::f1}});
+  class Second final : public nn::Callback {
+   public:
+    Watch watch;
+
+   private:
+    void on_batch_end(const nn::Progress& p) override {
+      if (p.epoch > 0) static_cast<nn::Callback&>(watch).on_batch_end(p);
+    }
+  };
+  const auto second = std::make_shared<Second>();
+  const Tensor y = random_uniform({32 * 8, 1}, 0, 2, {.stream = 3}).to(uint8);
+  model.fit(digits(32 * 8).images, y,
+            {.epochs = 2,
+             .batch_size = 32,
+             .callbacks = {second, callbacks::EarlyStopping({.monitor = "loss"}), callbacks::TerminateOnNaN()}});
+  CHECK(second->watch.batches == 5);
+  CHECK(second->watch.mallocs == 0);
+}
+
 TEST_CASE("predict, once warm: no malloc, no block from the system, no lock") {
   const ThreadScope scope(1);
   const nn::Sequential model = mnist_model();

@@ -1,4 +1,5 @@
-"""Computes the golden vectors with PyTorch in float64 and writes them as small .safetensors files; see README.md."""
+"""Computes the golden vectors with PyTorch (metrics: scikit-learn) in float64 and writes them as small .safetensors
+files; see README.md."""
 
 import itertools
 import json
@@ -500,6 +501,48 @@ def schedule():
     family.write()
 
 
+# --- metrics ---
+
+
+def metrics():
+    """What scikit-learn says of predictions and targets."""
+    import sklearn.metrics as sk
+    family = Family("metrics")
+
+    def store(name, op, args, prediction, target, y):
+        family.store(name, op, args, {"prediction": prediction, "target": target}, {"y": torch.as_tensor(np.asarray(y))})
+
+    for n, share in ((1, 1.0), (7, 0.5), (64, 0.1), (150, 0.5)):
+        rng = family.rng(f"binary{n}")
+        target = (rng.uniform(0, 1, n) < share).astype(int)
+        scores = as_input(np.round(np.clip(0.3 * target + rng.uniform(0, 0.8, n), 0, 1), 1))  # many are equal
+        for threshold in (0.5, 0.25):
+            guess = (scores > threshold).numpy().astype(int)
+            for op, function in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
+                store(f"{op}_{n}_{threshold}", op, {"threshold": threshold}, scores, torch.as_tensor(target),
+                      function(target, guess, zero_division=0))
+        if len(set(target)) == 2:
+            store(f"auc_{n}", "auc", {}, scores, torch.as_tensor(target), sk.roc_auc_score(target, scores.numpy()))
+    for n, classes, used in ((9, 3, 3), (60, 5, 5), (30, 6, 4), (3, 10, 10)):
+        rng = family.rng(f"classes{n}x{classes}")
+        target = rng.integers(0, used, n)
+        scores = rng.uniform(0, 1, (n, classes))
+        scores[:, used:] = 0  # classes that are neither there nor predicted
+        scores[np.arange(n), target] += 0.3
+        scores = as_input(scores)
+        guess = scores.argmax(1).numpy()
+        for op, function in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
+            store(f"{op}_{n}x{classes}", op, {"threshold": 0.5}, scores, torch.as_tensor(target),
+                  function(target, guess, average="macro", zero_division=0))
+        labels = list(range(classes))
+        for k in sorted({1, 2, classes - 1}):
+            store(f"top_{k}_{n}x{classes}", "top_k_accuracy", {"k": k}, scores, torch.as_tensor(target),
+                  sk.top_k_accuracy_score(target, scores.numpy(), k=k, labels=labels))
+        store(f"confusion_{n}x{classes}", "confusion_matrix", {"classes": classes}, scores, torch.as_tensor(target),
+              sk.confusion_matrix(target, guess, labels=labels))
+    family.write()
+
+
 # --- random numbers ---
 
 # The known answers for philox4x32 with 10 rounds that its authors publish (Random123, kat_vectors): counter, key,
@@ -536,5 +579,5 @@ def random():
 
 
 if __name__ == "__main__":
-    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, optim, schedule, random):
+    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, optim, schedule, metrics, random):
         make()
