@@ -53,7 +53,7 @@ Tensor weighted_mean(const char* op, const Tensor& values, const Tensor& weights
   bool begins = some.rank() >= 1 && some.rank() <= whole.rank();
   for (int i = 0; begins && i < some.rank(); ++i) begins = some[i] == whole[i];
   check(begins, op, "weights must have the losses' shape or a beginning of it: weights ", some, ", losses ", whole);
-  const Tensor w = weights.to(values.dtype());
+  const Tensor w = weights.to(values.device()).to(values.dtype());
   if (some.rank() == whole.rank()) return mean(values * w);
   int64_t each = 1;
   for (int i = some.rank(); i < whole.rank(); ++i) each *= whole[i];

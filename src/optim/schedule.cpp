@@ -31,8 +31,11 @@ struct Schedules {
 };
 
 double LearningRate::at(int64_t iteration) const {
-  if (kind_ == Kind::function) return function_(iteration);
-  if (iteration < warmup_) return rate_ * static_cast<double>(iteration + 1) / static_cast<double>(warmup_ + 1);
+  if (kind_ == Kind::function) {
+    check(function_ != nullptr, "learning_rate", "the function is null");
+    return function_(iteration);
+  }
+  if (iteration < warmup_) return rate_ * (static_cast<double>(iteration) + 1) / (static_cast<double>(warmup_) + 1);
   const int64_t i = iteration - warmup_;
   const double share = static_cast<double>(i) / static_cast<double>(steps_);
   switch (kind_) {

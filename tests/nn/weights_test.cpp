@@ -97,7 +97,7 @@ TEST_CASE("fit: weights reach neither the metrics nor the validation") {
 }
 
 TEST_CASE("fit: one weight for each step of a sequence") {
-  nn::Sequential model{nn::Input({4, 2}), nn::Dense(3, {.activation = softmax})}, same = model;
+  nn::Sequential model{nn::Input({4, 2}), nn::Dense(3, {.activation = softmax})};
   const Tensor x = random_uniform({6, 4, 2}, -1, 1, {.stream = 3}), y = zeros({6, 4}, {int64});
   model.compile({.optimizer = optim::SGD({.learning_rate = 0}), .loss = losses::sparse_categorical_crossentropy});
   const double loss = model.evaluate(x, y)["loss"];

@@ -119,6 +119,7 @@ TEST_CASE("schedules refuse what is none") {
        [] { optim::cosine_decay(1, 10, {.minimum = -1}); }},
       {"[cosine_decay] the minimum must not be above the rate: 2 and 1",
        [] { optim::cosine_decay(1, 10, {.minimum = 2}); }},
+      {"[learning_rate] the function is null", [] { optim::Adam({.learning_rate = LearningRate::Function{nullptr}}); }},
       {"[adam] the learning rate must be finite and not negative, got -2",
        [] { optim::Adam({.learning_rate = [](int64_t) { return -2.0; }}); }},
   });

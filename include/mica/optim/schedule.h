@@ -11,7 +11,7 @@ namespace MICA_EXPORT mica {
 namespace optim {
 
 /// What `.learning_rate` is: a number, one of the schedules below, or a function of one's own,
-/// `+[](int64_t iteration) { return 1e-3 / std::sqrt(1.0 + iteration); }`. A pure function of the iteration: the number
+/// `[](int64_t iteration) { return 1e-3 / std::sqrt(1.0 + iteration); }`. A pure function of the iteration: the number
 /// of updates made before, 0 at the first.
 class LearningRate {
  public:
