@@ -18,7 +18,8 @@ inline bool follows(const Tensor& first, const Tensor& next, size_t bytes) {
 }
 
 /// Calls run(i, n) for the parameters from i on that take part and whose gradients lie one after another, n elements in
-/// all with what pads them. joins(i, j, bytes) says whether the j-th also belongs in other ways, `bytes` after the i-th.
+/// all with what pads them. joins(i, j, bytes) says whether the j-th also belongs in other ways, `bytes` after the
+/// i-th.
 template <class Joins, class Run>
 void for_each_run(const std::vector<Parameter>& parameters, const Joins& joins, const Run& run) {
   for (size_t i = 0; i < parameters.size();) {

@@ -148,9 +148,9 @@ class Tape {
   /// `observer` is told of each record that backward() or gradient() walks; nullptr: nobody.
   void set_observer(Observer* observer) { observer_ = observer; }
 
-  /// While it is on, an op whose result is not finite throws Error as it is recorded, and backward() or gradient() where
-  /// a gradient is not; the text names the op, the element and, as any error does, the layer. PyTorch's detect_anomaly,
-  /// for infinities too. It looks at each number once more; off, as at first, it costs nothing.
+  /// While it is on, an op whose result is not finite throws Error as it is recorded, and backward() or gradient()
+  /// where a gradient is not; the text names the op, the element and, as any error does, the layer. PyTorch's
+  /// detect_anomaly, for infinities too. It looks at each number once more; off, as at first, it costs nothing.
   void set_detect_anomaly(bool on) { detect_anomaly_ = on; }
 
   /// The tape that records on this thread, or nullptr.

@@ -116,8 +116,8 @@ class Handle {
 };
 }  // namespace detail
 
-/// Whether less or more of what is monitored is better. `automatic` knows Mica's own names, and those that end in "loss"
-/// or "error" (min) and in "accuracy" (max); for others it throws Error at the end of the first epoch.
+/// Whether less or more of what is monitored is better. `automatic` knows Mica's own names, and those that end in
+/// "loss" or "error" (min) and in "accuracy" (max); for others it throws Error at the end of the first epoch.
 enum class Mode : unsigned char { automatic, min, max };
 
 struct EarlyStoppingOptions {

@@ -131,8 +131,8 @@ struct F1 {
 
 /// The area under the receiver operating characteristic of two classes, predictions [..., 1] or [...]: how often a
 /// positive example has a larger prediction than a negative one, equal ones counting half. Exact, so it keeps 8 bytes
-/// for each example of an epoch (and allocates no more in the next), and it is computed when the epoch ends: the logs of
-/// a batch do not have it. NaN when a class is missing or a prediction is NaN. Hanley, McNeil, Radiology 143, 1982.
+/// for each example of an epoch (and allocates no more in the next), and it is computed when the epoch ends: the logs
+/// of a batch do not have it. NaN when a class is missing or a prediction is NaN. Hanley, McNeil, Radiology 143, 1982.
 struct AUC {
   static constexpr const char* kName = "auc";
   static constexpr bool kAtEnd = true;
@@ -171,8 +171,8 @@ concept HasStaticName = requires {
 };
 }  // namespace detail
 
-/// What a metric is: copyable, with name() or kName, reset(), update(prediction, target) and result(). With kAtEnd it is
-/// asked for its result only at the end of an epoch, not after each batch.
+/// What a metric is: copyable, with name() or kName, reset(), update(prediction, target) and result(). With kAtEnd it
+/// is asked for its result only at the end of an epoch, not after each batch.
 template <class T>
 concept MetricLike = std::copyable<T> &&
     (detail::HasName<T> || detail::HasStaticName<T>)&&requires(T& t, const T& c, const Tensor& x) {

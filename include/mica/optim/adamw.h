@@ -16,11 +16,12 @@ struct AdamWOptions {
   double clip_norm = 0;        ///< or scaled so that their global norm is at most this; 0: off
 };
 
-/// Adam whose weight decay takes no part in the moments; the rest is Adam's. Loshchilov, Hutter, "Decoupled weight decay
-/// regularization", ICLR 2019, algorithm 2, with the decay times the learning rate, as PyTorch and Keras have it.
+/// Adam whose weight decay takes no part in the moments; the rest is Adam's. Loshchilov, Hutter, "Decoupled weight
+/// decay regularization", ICLR 2019, algorithm 2, with the decay times the learning rate, as PyTorch and Keras have it.
 class AdamW : public Optimizer {
  public:
-  /// Throws Error for rates that are negative or not finite, betas outside of [0, 1), and both ways of clipping at once.
+  /// Throws Error for rates that are negative or not finite, betas outside of [0, 1), and both ways of clipping at
+  /// once.
   AdamW(AdamWOptions options = {});
   template <class P>
     requires std::convertible_to<P, std::vector<Parameter>>

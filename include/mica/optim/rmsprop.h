@@ -17,9 +17,10 @@ struct RMSpropOptions {
   double clip_norm = 0;     ///< or scaled so that their global norm is at most this; 0: off
 };
 
-/// s = alpha * s + (1 - alpha) * g^2; w -= learning_rate * g / (sqrt(s) + epsilon), in the form that PyTorch uses: Keras
-/// has epsilon (1e-7) under the root, and its momentum gathers steps that the learning rate is already in. Hinton,
-/// "Neural networks for machine learning", 2012, lecture 6e; centered: Graves, arXiv:1308.0850, equations 38 to 45.
+/// s = alpha * s + (1 - alpha) * g^2; w -= learning_rate * g / (sqrt(s) + epsilon), in the form that PyTorch uses:
+/// Keras has epsilon (1e-7) under the root, and its momentum gathers steps that the learning rate is already in.
+/// Hinton, "Neural networks for machine learning", 2012, lecture 6e; centered: Graves, arXiv:1308.0850, equations 38 to
+/// 45.
 class RMSprop : public Optimizer {
  public:
   /// Throws Error for rates that are negative or not finite, alpha or momentum outside of [0, 1), and both ways of
