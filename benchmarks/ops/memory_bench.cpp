@@ -110,7 +110,25 @@ void update(benchmark::State& state, int64_t passes) {
 }
 void adam(benchmark::State& state) { update<optim::Adam>(state, 7); }  // reads w, g, m, v; writes w, m, v
 void sgd(benchmark::State& state) { update<optim::SGD>(state, 3); }
+void adamw(benchmark::State& state) { update<optim::AdamW>(state, 7); }
+void rmsprop(benchmark::State& state) { update<optim::RMSprop>(state, 5); }  // reads w, g, s; writes w, s
 BENCHMARK(adam)->UseManualTime();
+BENCHMARK(adamw)->UseManualTime();
+BENCHMARK(rmsprop)->UseManualTime();
 BENCHMARK(sgd)->UseManualTime();
+
+void clip_gradients(benchmark::State& state) {  // to half of the norm: reads the gradients twice, writes them once
+  const std::vector<Parameter> parameters{Parameter(zeros({1 << 20}))};
+  {
+    Tape tape;
+    tape.backward(sum(square(parameters[0].tensor() - 1)));
+  }
+  double norm = optim::clip_gradients(parameters, 1);
+  bench::Timed timed(state);
+  for (auto _ : state)
+    timed([&] { benchmark::DoNotOptimize(norm = optim::clip_gradients(parameters, norm / 2 + 1e-3)); });
+  timed.report_bytes(3 * 4 * (1 << 20));
+}
+BENCHMARK(clip_gradients)->UseManualTime();
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 
+#include "core/finite.h"
 #include "core/tensor_access.h"
 #include "kernels/kernels.h"
 #include "mica/core/memory.h"
@@ -108,6 +109,8 @@ void Tape::watch(Tensor& x) {
 
 detail::Record* Tape::begin(const char* op, std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs,
                             std::span<const Tensor* const> saved) {
+  if (detect_anomaly_) [[unlikely]]
+    check_results(op, inputs, outputs);
   detail::Record* r = arena_.make<detail::Record>(1);
   r->op = op;
   r->inputs = arena_.make<detail::Edge>(static_cast<int>(inputs.size()));
@@ -182,6 +185,7 @@ void Tape::walk(const Tensor& y, const char* op) {
       for (int i = 0; i < r.num_inputs; ++i) needed = needed || g.needs(i);
       try {
         if (needed) r.gradient(r.closure, g);
+        if (needed && detect_anomaly_) check_gradients(g, r);
       } catch (...) {  // what a kernel began to write is no gradient
         for (int i = 0; i < r.num_inputs; ++i)
           if (r.inputs[i].leaf && !wanted_) r.inputs[i].leaf->has_gradient = false;
@@ -190,6 +194,46 @@ void Tape::walk(const Tensor& y, const char* op) {
     }
     last_ = r.previous;
     release(r);
+  }
+}
+
+void Tape::check_results(const char* op, std::span<const Tensor* const> inputs,
+                         std::span<Tensor* const> outputs) const {
+  for (const Tensor* y : outputs) {
+    const int64_t bad = first_nonfinite(*y);
+    if (bad < 0) continue;
+    std::string from = inputs.empty() ? "" : ", of finite inputs";
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const int64_t cause = first_nonfinite(*inputs[i]);
+      if (cause < 0) continue;
+      from = detail::concat(", and so is input ", uint64_t{i}, ": ", nonfinite_text(*inputs[i], cause));
+      break;
+    }
+    fail(op, "the result is not finite: ", nonfinite_text(*y, bad), from);
+  }
+}
+
+void Tape::check_gradients(const Gradients& g, const detail::Record& r) const {
+  for (int i = 0; i < r.num_inputs; ++i) {
+    const detail::Edge& edge = r.inputs[i];
+    if (!g.needs(i)) continue;
+    const Tensor& gradient = edge.slot ? edge.slot->gradient
+                             : wanted_ ? wanted_->find(edge)->gradient
+                                       : edge.leaf->gradient;
+    const int64_t bad = first_nonfinite(gradient);
+    if (bad < 0) continue;
+    // The record knows no layer, but the parameters that were used last before it tell where it is.
+    std::string where;
+    if (!edge.slot) {
+      where = edge.leaf->name.empty() ? ", a parameter," : ", " + edge.leaf->name + ",";
+    } else {
+      const detail::Leaf* near = nullptr;
+      for (const detail::Record* before = &r; before && !near; before = before->previous)
+        for (int k = 0; k < before->num_inputs; ++k)
+          if (before->inputs[k].leaf) near = before->inputs[k].leaf;
+      if (near && !near->name.empty()) where = ", soon after " + near->name + " was used,";
+    }
+    fail(r.op, "the gradient of input ", i, where, " is not finite: ", nonfinite_text(gradient, bad));
   }
 }
 

@@ -2,6 +2,7 @@
 #include "mica/core/error.h"
 
 #include <charconv>
+#include <cmath>
 #include <stdexcept>
 
 namespace MICA_EXPORT mica {
@@ -22,7 +23,10 @@ void append_number(std::string& text, T value) {
 }  // namespace
 
 void append_text(std::string& text, std::string_view part) { text.append(part); }
-void append_text(std::string& text, double value) { append_number(text, value); }
+void append_text(std::string& text, double value) {
+  if (std::isnan(value)) value = std::fabs(value);  // "nan", whatever its sign
+  append_number(text, value);
+}
 void append_text(std::string& text, int64_t value) { append_number(text, value); }
 void append_text(std::string& text, uint64_t value) { append_number(text, value); }
 

@@ -82,21 +82,30 @@ void log_softmax_gradient(Context& ctx, DType dtype, int64_t rows, int64_t n, co
   });
 }
 
-void sparse_cross_entropy(Context& ctx, DType dtype, int64_t rows, int64_t n, const void* logits, const int64_t* labels,
-                          void* loss) {
+void sparse_cross_entropy(Context& ctx, DType dtype, int64_t rows, int64_t n, double smoothing, const void* logits,
+                          const int64_t* labels, void* loss) {
   for_float(dtype, [&](auto t) {
     using T = decltype(t);
     for_softmax_rows(ctx, rows, n, [&](int64_t row) {
       const T* z = static_cast<const T*>(logits) + row * n;
-      static_cast<T*>(loss)[row] = static_cast<T>(log_sum_exp(z, n) - static_cast<double>(z[labels[row]]));
+      const double log_sum = log_sum_exp(z, n);
+      double total = log_sum - static_cast<double>(z[labels[row]]);
+      if (smoothing != 0) {  // what has no share takes no part, even at a logit of -inf
+        const double others = lane_sum<double>(n, [&](int64_t i) { return log_sum - static_cast<double>(z[i]); });
+        total = (smoothing == 1 ? 0 : (1 - smoothing) * total) + smoothing * others / static_cast<double>(n);
+      }
+      static_cast<T*>(loss)[row] = static_cast<T>(total);
     });
   });
 }
 
-void sparse_cross_entropy_gradient(Context& ctx, DType dtype, int64_t rows, int64_t n, const void* logits,
-                                   const int64_t* labels, const void* dloss, void* dz, Write write) {
+void sparse_cross_entropy_gradient(Context& ctx, DType dtype, int64_t rows, int64_t n, double smoothing,
+                                   const void* logits, const int64_t* labels, const void* dloss, void* dz,
+                                   Write write) {
   for_float(dtype, [&](auto t) {
     using T = decltype(t);
+    const double rest = smoothing / static_cast<double>(n);
+    const T miss = static_cast<T>(rest), hit = static_cast<T>(1 - smoothing + rest);
     for_softmax_rows(ctx, rows, n, [&](int64_t row) {
       const T* z = static_cast<const T*>(logits) + row * n;
       const T d = static_cast<const T*>(dloss)[row];
@@ -104,7 +113,7 @@ void sparse_cross_entropy_gradient(Context& ctx, DType dtype, int64_t rows, int6
       const T largest = row_max(z, n), scale = static_cast<T>(1 / exp_sum(z, largest, n));
 #pragma GCC ivdep
       for (int64_t i = 0; i < n; ++i)
-        store(out[i], d * (math::exp(z[i] - largest) * scale - (i == labels[row] ? T(1) : T(0))),
+        store(out[i], d * (math::exp(z[i] - largest) * scale - (i == labels[row] ? hit : miss)),
               write == Write::accumulate);
     });
   });

@@ -78,7 +78,8 @@ struct AdamArgs {
   DType dtype = float32;
   int64_t n = 0;
   double learning_rate = 0, beta1 = 0, beta2 = 0, epsilon = 0;
-  double weight_decay = 0;      // added to the gradient
+  double weight_decay = 0;  // added to the gradient; decoupled: w *= 1 - lr * weight_decay first, which is AdamW
+  bool decoupled = false;
   double bias_correction1 = 1;  // 1 - beta1^t
   double bias_correction2 = 1;  // 1 - beta2^t
 };
@@ -89,6 +90,15 @@ struct SgdArgs {
   int64_t n = 0;
   double learning_rate = 0, momentum = 0, weight_decay = 0;
   bool nesterov = false;
+};
+
+/// One update of `n` parameters: s = alpha * s + (1 - alpha) * g^2, likewise m of g; d = g / (sqrt(s - m^2) + epsilon),
+/// m = 0 unless centered; v = momentum * v + d; w -= lr * v.
+struct RmspropArgs {
+  DType dtype = float32;
+  int64_t n = 0;
+  double learning_rate = 0, alpha = 0, epsilon = 0, momentum = 0;
+  double weight_decay = 0;  // added to the gradient
 };
 
 }  // namespace mica::kernels

@@ -1,4 +1,4 @@
-// Logs and histories.
+// Logs.
 #include "mica/nn/callbacks.h"
 
 #include "mica/core/error.h"
@@ -25,12 +25,6 @@ void Logs::set(const std::string& name, double value) {
       return;
     }
   values_.emplace_back(name, value);
-}
-
-std::vector<double> History::operator[](const std::string& name) const {
-  std::vector<double> values;
-  for (const Logs& logs : epochs_) values.push_back(logs[name]);
-  return values;
 }
 
 }  // namespace nn

@@ -34,26 +34,28 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& targets) {
   return loss;
 }
 
-Tensor sparse_cross_entropy(const Tensor& logits, const Tensor& labels) {
+Tensor sparse_cross_entropy(const Tensor& logits, const Tensor& labels, double label_smoothing) {
   const char* op = "sparse_cross_entropy";
   ops::check_float(op, "the logits", logits);
   check(labels.defined() && labels.device() == logits.device(), op, "the labels must be on ", logits.device());
   check(logits.rank() >= 1 && without_last(logits.shape()) == labels.shape(), op,
         "labels must have the predictions' shape without its last axis: predictions ", logits.shape(), ", labels ",
         labels.shape());
+  check(label_smoothing >= 0 && label_smoothing <= 1, op, "label_smoothing must be in [0, 1], got ", label_smoothing);
   const int64_t n = logits.dim(-1), rows = labels.elements();
   const Tensor wide = ops::checked_labels(op, labels, n);
   Tensor loss = empty(labels.shape(), {logits.dtype(), logits.device()});
   Context ctx = context(logits.device());
   kernels_for(logits.device())
-      .sparse_cross_entropy(ctx, logits.dtype(), rows, n, logits.raw(), wide.data<int64_t>(), ops::out(loss));
+      .sparse_cross_entropy(ctx, logits.dtype(), rows, n, label_smoothing, logits.raw(), wide.data<int64_t>(),
+                            ops::out(loss));
   if (Tape* tape = Tape::recording(logits))
     tape->record(op, {&logits}, {&loss}, {&logits, &wide}, [=](Gradients& g) {
       Gradients::Out dz = g.out(0);
       Context c = context(g.dy().device());
       kernels_for(g.dy().device())
-          .sparse_cross_entropy_gradient(c, g.dy().dtype(), rows, n, g.saved(0).raw(), g.saved(1).data<int64_t>(),
-                                         g.dy().raw(), ops::out(dz.tensor), ops::write(dz));
+          .sparse_cross_entropy_gradient(c, g.dy().dtype(), rows, n, label_smoothing, g.saved(0).raw(),
+                                         g.saved(1).data<int64_t>(), g.dy().raw(), ops::out(dz.tensor), ops::write(dz));
     });
   return loss;
 }

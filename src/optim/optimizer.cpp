@@ -3,26 +3,34 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "autograd/packing.h"
-#include "kernels/kernels.h"
-#include "mica/optim/adam.h"
-#include "mica/optim/sgd.h"
+#include "optim/clip.h"
+#include "optim/runs.h"
 
 namespace MICA_EXPORT mica {
 namespace optim {
 
 struct Optimizer::State {
   std::shared_ptr<detail::Rule> rule;
-  double learning_rate = 0;
+  LearningRate learning_rate = 0;
+  detail::Clip clip;
   int64_t iterations = 0;
   std::vector<Parameter> parameters;
   std::vector<std::vector<Tensor>> states;  // [state][parameter], views of one flat tensor
 };
 
-Optimizer::Optimizer(std::shared_ptr<detail::Rule> rule, double learning_rate) : state_(std::make_shared<State>()) {
+Optimizer::Optimizer(std::shared_ptr<detail::Rule> rule, const LearningRate& learning_rate, detail::Clip clip) {
+  const char* op = rule->name();
+  detail::check_rate(op, "the learning rate", learning_rate.at(0));
+  detail::check_rate(op, "clip_value", clip.value);
+  detail::check_rate(op, "clip_norm", clip.norm);
+  check(clip.value == 0 || clip.norm == 0, op, "clip_value and clip_norm exclude each other");
+  state_ = std::make_shared<State>();
   state_->rule = std::move(rule);
   state_->learning_rate = learning_rate;
+  state_->clip = clip;
 }
 
 Optimizer::State& Optimizer::state() const {
@@ -32,7 +40,7 @@ Optimizer::State& Optimizer::state() const {
 
 const std::vector<Parameter>& Optimizer::parameters() const { return state().parameters; }
 
-Optimizer Optimizer::fresh() const { return Optimizer(state().rule->copy(), state().learning_rate); }
+Optimizer Optimizer::fresh() const { return Optimizer(state().rule->copy(), state().learning_rate, state().clip); }
 
 void Optimizer::attach(std::vector<Parameter> given) {
   std::vector<Parameter> parameters;  // each once
@@ -58,34 +66,28 @@ void Optimizer::step() {
       check(each[i].shape() == s.parameters[i].shape() && each[i].device() == s.parameters[i].value().device(), "step",
             "parameter ", s.parameters[i].name(), " was replaced since the optimizer was attached: ", each[i].shape(),
             " ", each[i].device(), ", now ", s.parameters[i].shape(), " ", s.parameters[i].value().device());
+  const double rate = s.learning_rate.at(s.iterations);
+  detail::check_rate(s.rule->name(), "the learning rate", rate);
+  if (s.clip.norm > 0) {
+    const double norm = gradient_norm(s.parameters);
+    check(std::isfinite(norm), s.rule->name(), "the gradients cannot be clipped: their norm is ", norm);
+    if (norm > s.clip.norm) clip(s.parameters, s.clip.norm / norm, std::numeric_limits<double>::infinity());
+  } else if (s.clip.value > 0) {
+    clip(s.parameters, 1, s.clip.value);
+  }
   ++s.iterations;
-  const auto pointer = [](const Tensor& t) { return static_cast<const char*>(t.raw()); };
-  for (size_t i = 0; i < s.parameters.size();) {
-    const mica::detail::Leaf& first = *s.parameters[i].leaf();
-    if (!first.has_gradient || !first.trainable) {
-      ++i;
-      continue;
-    }
-    // As far as value, gradient and states of the next parameter follow on those of the last.
-    size_t bytes = 0, end = i;
-    for (; end < s.parameters.size(); ++end) {
-      const mica::detail::Leaf& leaf = *s.parameters[end].leaf();
-      bool joins = leaf.has_gradient && leaf.trainable && pointer(leaf.value) == pointer(first.value) + bytes &&
-                   pointer(leaf.gradient) == pointer(first.gradient) + bytes;
-      for (const std::vector<Tensor>& each : s.states) joins = joins && pointer(each[end]) == pointer(each[i]) + bytes;
-      if (!joins && end > i) break;
-      // Only whole packed runs may include the padding between parameters.
-      bytes += mica::detail::packed_bytes(leaf.value);
-    }
-    const Tensor& last = s.parameters[end - 1].value();
-    bytes -= mica::detail::packed_bytes(last) - last.bytes();
-    Tensor value = first.value;
+  const auto joins = [&](size_t i, size_t j, size_t bytes) {
+    bool together = follows(s.parameters[i].value(), s.parameters[j].value(), bytes);
+    for (const std::vector<Tensor>& each : s.states) together = together && follows(each[i], each[j], bytes);
+    return together;
+  };
+  for_each_run(s.parameters, joins, [&](size_t i, int64_t n) {
+    Tensor& value = s.parameters[i].value();
     void* states[4] = {};
     for (size_t k = 0; k < s.states.size(); ++k) states[k] = s.states[k][i].mutable_raw();
-    s.rule->update(value.device(), value.dtype(), static_cast<int64_t>(bytes / size_of(value.dtype())), s.iterations,
-                   s.learning_rate, first.gradient.raw(), value.mutable_raw(), states);
-    i = end;
-  }
+    s.rule->update(value.device(), value.dtype(), n, s.iterations, rate, s.parameters[i].leaf()->gradient.raw(),
+                   value.mutable_raw(), states);
+  });
 }
 
 void Optimizer::zero_grad() {
@@ -93,9 +95,9 @@ void Optimizer::zero_grad() {
   for (const Parameter& p : state_->parameters) p.zero_gradient();
 }
 
-double Optimizer::learning_rate() const { return state().learning_rate; }
-void Optimizer::set_learning_rate(double rate) {
-  detail::check_rate(state().rule->name(), "the learning rate", rate);
+double Optimizer::learning_rate() const { return state().learning_rate.at(state().iterations); }
+void Optimizer::set_learning_rate(const LearningRate& rate) {
+  detail::check_rate(state().rule->name(), "the learning rate", rate.at(state().iterations));
   state().learning_rate = rate;
 }
 int64_t Optimizer::iterations() const { return state().iterations; }
@@ -108,74 +110,6 @@ void detail::check_rate(const char* op, const char* what, double value) {
 void detail::check_fraction(const char* op, const char* what, double value) {
   check(value >= 0 && value < 1, op, what, " must be in [0, 1), got ", value);
 }
-
-namespace {
-
-struct AdamRule final : detail::Rule {
-  explicit AdamRule(const AdamOptions& options) : o(options) {}
-  const char* name() const override { return "adam"; }
-  int states() const override { return 2; }
-  std::shared_ptr<detail::Rule> copy() const override { return std::make_shared<AdamRule>(*this); }
-  void update(Device device, DType dtype, int64_t n, int64_t step, double learning_rate, const void* g, void* w,
-              void* const* states) const override {
-    Context ctx = context(device);
-    const double t = static_cast<double>(step);
-    kernels_for(device).adam(ctx,
-                             {.dtype = dtype,
-                              .n = n,
-                              .learning_rate = learning_rate,
-                              .beta1 = o.beta1,
-                              .beta2 = o.beta2,
-                              .epsilon = o.epsilon,
-                              .weight_decay = o.weight_decay,
-                              .bias_correction1 = 1 - std::pow(o.beta1, t),
-                              .bias_correction2 = 1 - std::pow(o.beta2, t)},
-                             g, w, states[0], states[1]);
-  }
-  AdamOptions o;
-};
-
-struct SGDRule final : detail::Rule {
-  explicit SGDRule(const SGDOptions& options) : o(options) {}
-  const char* name() const override { return "sgd"; }
-  int states() const override { return o.momentum > 0 ? 1 : 0; }
-  std::shared_ptr<detail::Rule> copy() const override { return std::make_shared<SGDRule>(*this); }
-  void update(Device device, DType dtype, int64_t n, int64_t, double learning_rate, const void* g, void* w,
-              void* const* states) const override {
-    Context ctx = context(device);
-    kernels_for(device).sgd(ctx,
-                            {.dtype = dtype,
-                             .n = n,
-                             .learning_rate = learning_rate,
-                             .momentum = o.momentum,
-                             .weight_decay = o.weight_decay,
-                             .nesterov = o.nesterov},
-                            g, w, states[0]);
-  }
-  SGDOptions o;
-};
-
-std::shared_ptr<detail::Rule> checked(const AdamOptions& o) {
-  detail::check_rate("adam", "the learning rate", o.learning_rate);
-  detail::check_fraction("adam", "beta1", o.beta1);
-  detail::check_fraction("adam", "beta2", o.beta2);
-  detail::check_rate("adam", "epsilon", o.epsilon);
-  detail::check_rate("adam", "the weight decay", o.weight_decay);
-  return std::make_shared<AdamRule>(o);
-}
-
-std::shared_ptr<detail::Rule> checked(const SGDOptions& o) {
-  detail::check_rate("sgd", "the learning rate", o.learning_rate);
-  detail::check_fraction("sgd", "the momentum", o.momentum);
-  detail::check_rate("sgd", "the weight decay", o.weight_decay);
-  check(!o.nesterov || o.momentum > 0, "sgd", "Nesterov's momentum needs a momentum above 0");
-  return std::make_shared<SGDRule>(o);
-}
-
-}  // namespace
-
-Adam::Adam(AdamOptions options) : Optimizer(checked(options), options.learning_rate) {}
-SGD::SGD(SGDOptions options) : Optimizer(checked(options), options.learning_rate) {}
 
 }  // namespace optim
 }  // namespace mica

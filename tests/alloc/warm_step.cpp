@@ -98,7 +98,8 @@ TEST_CASE("a warm step of a loop written by hand: no malloc, no block from the s
     CAPTURE(threads);
     const ThreadScope scope(threads);
     nn::Sequential model = mnist_model();
-    optim::Adam optimizer(model.parameters());
+    optim::Adam optimizer(model.parameters(),
+                          {.learning_rate = optim::cosine_decay(1e-3, 100, {.warmup = 5}), .clip_norm = 1});
     const data::Dataset data = digits(32);
     const Tensor x = data.images, labels = data.labels, targets = one_hot(labels, 10);
     const auto step = [&](bool sparse) {
@@ -107,6 +108,7 @@ TEST_CASE("a warm step of a loop written by hand: no malloc, no block from the s
       const Tensor loss =
           sparse ? losses::sparse_categorical_crossentropy(p, labels) : losses::categorical_crossentropy(p, targets);
       tape.backward(loss);
+      optim::clip_gradients(optimizer.parameters(), 5);
       optimizer.step();
       optimizer.zero_grad();
       return loss.item();
@@ -140,6 +142,43 @@ TEST_CASE("fit, from the third batch on: no malloc, no block from the system, an
     CHECK(watch->locks <= 2);
     CHECK(watch->system_allocations <= 2);  // the loading thread's, when it first runs ahead as far as it may
   }
+}
+
+TEST_CASE("fit with weights of examples and classes: no malloc, and a second hand-off") {
+  nn::Sequential model = mnist_model();
+  model.compile({.optimizer = optim::Adam(), .loss = losses::SparseCategoricalCrossentropy{.label_smoothing = 0.1}});
+  const auto watch = std::make_shared<Watch>();
+  model.fit(digits(32 * 8), {.batch_size = 32,
+                             .callbacks = {watch},
+                             .sample_weights = ones({32 * 8}),
+                             .class_weights = std::vector<double>(10, 1)});
+  CHECK(watch->batches == 5);
+  CHECK(watch->mallocs == 0);
+  CHECK(watch->locks <= 4);
+}
+
+TEST_CASE("fit with metrics that gather an epoch, and callbacks: from the second epoch on no malloc in a step") {
+  nn::Sequential model{nn::Input({28, 28, 1}), nn::Flatten(), nn::Dense(1, {.activation = sigmoid})};
+  model.compile({.optimizer = optim::RMSprop(),
+                 .loss = losses::huber,
+                 .metrics = {metrics::auc, metrics::precision, metrics::f1}});
+  class Second final : public nn::Callback {
+   public:
+    Watch watch;
+
+   private:
+    void on_batch_end(const nn::Progress& p) override {
+      if (p.epoch > 0) static_cast<nn::Callback&>(watch).on_batch_end(p);
+    }
+  };
+  const auto second = std::make_shared<Second>();
+  const Tensor y = random_uniform({32 * 8, 1}, 0, 2, {.stream = 3}).to(uint8);
+  model.fit(digits(32 * 8).images, y,
+            {.epochs = 2,
+             .batch_size = 32,
+             .callbacks = {second, callbacks::EarlyStopping({.monitor = "loss"}), callbacks::TerminateOnNaN()}});
+  CHECK(second->watch.batches == 5);
+  CHECK(second->watch.mallocs == 0);
 }
 
 TEST_CASE("predict, once warm: no malloc, no block from the system, no lock") {

@@ -1,4 +1,5 @@
-"""Computes the golden vectors with PyTorch in float64 and writes them as small .safetensors files; see README.md."""
+"""Computes the golden vectors with PyTorch (metrics: scikit-learn) in float64 and writes them as small .safetensors
+files; see README.md."""
 
 import itertools
 import json
@@ -294,11 +295,52 @@ def loss():
     binary("extreme_zeros", logits, np.zeros(8))
     binary("extreme_ones", logits, np.ones(8))
 
-    for shape in ((6,), (4, 1), (3, 5), (2, 3, 4)):
-        name = "x".join(map(str, shape))
-        rng = family.rng("mse" + name)
-        family.add(f"mse_{name}", "mean_squared_error", {},
-                   {"prediction": rng.uniform(-2, 2, shape), "target": rng.uniform(-2, 2, shape)}, F.mse_loss)
+    pointwise = {
+        "mse": ("mean_squared_error", F.mse_loss),
+        "mae": ("mean_absolute_error", F.l1_loss),
+        "huber": ("huber", lambda x, t: F.huber_loss(x, t, delta=0.7)),
+    }
+    for kind, (op, function) in pointwise.items():
+        for shape in ((6,), (4, 1), (3, 5), (2, 3, 4)):
+            name = kind + "_" + "x".join(map(str, shape))
+            rng = family.rng(name.replace("_", "", 1))
+            family.add(name, op, {"delta": 0.7} if kind == "huber" else {},
+                       {"prediction": rng.uniform(-2, 2, shape), "target": rng.uniform(-2, 2, shape)}, function)
+
+    # Label smoothing and weights: sum_i(w_i * l_i) / N, l_i the mean of what the loss has of example i.
+    def each(values, weights):
+        return (values.reshape(len(weights), -1).mean(-1) * weights).mean()
+
+    for shape, smoothing in (((4, 5), 0.1), ((1, 2), 0.5), ((2, 3, 4), 0.2), ((17, 1), 0.1), ((6, 3), 0.0), ((5, 4), 1.0)):
+        name = "x".join(map(str, shape)) + f"_{smoothing}"
+        rng = family.rng("smoothed" + name)
+        rows, classes = shape[:-1], shape[-1]
+        logits = rng.uniform(-4, 4, shape)
+        labels = torch.as_tensor(rng.integers(0, classes, rows))
+        weights = rng.uniform(0, 2, shape[0])
+        args = {"from_logits": True, "label_smoothing": smoothing}
+
+        def smoothed(x, t):
+            t = t if t.is_floating_point() else t.reshape(-1)
+            t = t.reshape(-1, classes) if t.is_floating_point() else t
+            return F.cross_entropy(x.reshape(-1, classes), t, label_smoothing=smoothing, reduction="none")
+
+        family.add(f"sparse_weighted_{name}", "weighted_sparse_categorical_crossentropy", args,
+                   {"logits": logits, "target": labels, "weights": weights},
+                   lambda x, t, w: each(smoothed(x, t), w), ["logits"])
+        family.add(f"dense_weighted_{name}", "weighted_categorical_crossentropy", args,
+                   {"logits": logits, "target": rng.dirichlet(np.ones(classes), rows), "weights": weights},
+                   lambda x, t, w: each(smoothed(x, t), w), ["logits"])
+        family.add(f"binary_weighted_{name}", "weighted_binary_crossentropy", args,
+                   {"logits": logits, "target": rng.integers(0, 2, shape).astype(float), "weights": weights},
+                   lambda x, t, w: each(F.binary_cross_entropy_with_logits(
+                       x, t * (1 - smoothing) + smoothing / 2, reduction="none"), w), ["logits"])
+    for kind, function in (("squared", F.mse_loss), ("absolute", F.l1_loss)):
+        rng = family.rng("weighted" + kind)
+        family.add(f"{kind}_weighted", f"weighted_mean_{kind}_error", {},
+                   {"prediction": rng.uniform(-2, 2, (5, 2, 3)), "target": rng.uniform(-2, 2, (5, 2, 3)),
+                    "weights": rng.uniform(0, 2, 5)},
+                   lambda x, t, w: each(function(x, t, reduction="none"), w), ["prediction"])
     family.write()
 
 
@@ -422,52 +464,6 @@ def resize():
     family.write()
 
 
-# --- optimizers ---
-
-
-def optim():
-    """p0 and q0 are stepped 20 times with the gradients p_gradients[step], q_gradients[step] (q_ alike); p and q hold
-    the values after each step, [20, ...]. Formulas: PyTorch's documentation of torch.optim."""
-    family = Family("optim")
-    steps, shapes = 20, {"p": (3, 4), "q": (5,)}
-
-    def case(name, op, make, args):
-        rng = family.rng(name)
-        inputs = {f"{n}0": as_input(rng.uniform(-1, 1, shape)) for n, shape in shapes.items()}
-        inputs |= {f"{n}_gradients": as_input(rng.uniform(-1, 1, (steps, *shape))) for n, shape in shapes.items()}
-        parameters = {n: torch.nn.Parameter(inputs[f"{n}0"].clone()) for n in shapes}
-        optimizer = make(parameters.values())
-        history = {n: [] for n in shapes}
-        for step in range(steps):
-            for n, parameter in parameters.items():
-                parameter.grad = inputs[f"{n}_gradients"][step].clone()
-            optimizer.step()
-            for n, parameter in parameters.items():
-                history[n].append(parameter.detach().clone())
-        family.store(name, op, args | {"steps": steps}, inputs, {n: torch.stack(h) for n, h in history.items()})
-
-    def adam(name, lr=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
-        args = {"learning_rate": lr, "beta1": beta1, "beta2": beta2, "epsilon": eps, "weight_decay": weight_decay}
-        case(name, "adam", lambda p: torch.optim.Adam(p, lr, (beta1, beta2), eps, weight_decay), args)
-
-    adam("adam")
-    adam("adam_fast", lr=0.1)
-    adam("adam_betas", lr=0.01, beta1=0.5, beta2=0.95)
-    adam("adam_epsilon", lr=0.01, eps=1e-3)
-    adam("adam_weight_decay", lr=0.01, weight_decay=0.1)  # added to the gradient, as L2 regularization is
-
-    def sgd(name, lr=0.01, momentum=0.0, nesterov=False, weight_decay=0.0):
-        args = {"learning_rate": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
-        case(name, "sgd", lambda p: torch.optim.SGD(p, lr, momentum, 0, weight_decay, nesterov), args)
-
-    sgd("sgd")
-    sgd("sgd_weight_decay", lr=0.1, weight_decay=0.1)
-    sgd("sgd_momentum", momentum=0.9)
-    sgd("sgd_nesterov", momentum=0.9, nesterov=True)
-    sgd("sgd_all", lr=0.1, momentum=0.5, nesterov=True, weight_decay=0.01)
-    family.write()
-
-
 # --- random numbers ---
 
 # The known answers for philox4x32 with 10 rounds that its authors publish (Random123, kat_vectors): counter, key,
@@ -504,10 +500,12 @@ def random():
 
 
 if __name__ == "__main__":
-    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, norm, resize, optim, random):
+    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, norm, resize, random):
         make()
     import arrays  # these use this module
     import npy_files
+    import training
 
     arrays.make_all()
+    training.make_all()
     npy_files.make_all()

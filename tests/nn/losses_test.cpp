@@ -113,6 +113,65 @@ TEST_CASE("sigmoid, then cross-entropy: under a tape the same loss and gradient 
   CHECK(largest_difference(logits.dz, (sigmoid(z) - t) / 21) < 1e-6);
 }
 
+TEST_CASE("Huber: half of the square up to delta, a line beyond, and the slope runs on") {
+  const Tensor p = tensor({0, 0.5, -0.5, 1, 3, -3}), t = zeros({6});
+  const losses::Huber loss{.delta = 1};
+  CHECK(floats(loss.unreduced(p, t)) == std::vector<float>{0, 0.125, 0.125, 0.5, 2.5, 2.5});
+  const Result r = loss_and_gradient(p, [&](const Tensor& z) { return loss(z, t) * 6; });
+  CHECK(largest_difference(r.dz, tensor({0, 0.5, -0.5, 1, 1, -1})) < 1e-6);
+}
+
+TEST_CASE("label smoothing moves targets toward each class alike, whichever way the loss is computed") {
+  const Tensor z = random_normal({4, 3}, 0, 2, {.stream = 20}), labels = tensor({0, 2, 1, 1}, {int64});
+  const Tensor hot = one_hot(labels, 3), moved = hot * 0.7 + 0.1;
+  const double expected = losses::CategoricalCrossentropy{true}(z, moved).item();
+  const losses::CategoricalCrossentropy dense{.label_smoothing = 0.3};
+  const losses::SparseCategoricalCrossentropy sparse{.label_smoothing = 0.3};
+  CHECK(dense(softmax(z), hot).item() == doctest::Approx(expected).epsilon(1e-6));
+  CHECK(sparse(softmax(z), labels).item() == doctest::Approx(expected).epsilon(1e-6));
+  const Result fused = loss_and_gradient(z, [&](const Tensor& x) { return sparse(softmax(x), labels); });
+  CHECK(fused.loss == doctest::Approx(expected).epsilon(1e-6));
+  CHECK(largest_difference(fused.dz, (softmax(z) - moved) / 4) < 1e-6);
+  const Tensor yes = tensor({1, 0}), logits = tensor({2, -1});
+  CHECK(losses::BinaryCrossentropy{true, 0.2}(logits, yes).item() ==
+        doctest::Approx(losses::BinaryCrossentropy{true}(logits, tensor({0.9, 0.1})).item()));
+}
+
+TEST_CASE("weights multiply each example's loss; the sum is divided by the number of examples") {
+  const Tensor p = tensor({{1, 2}, {3, 4}}), t = tensor({{1, 0}, {2, 6}});
+  CHECK(losses::mean_squared_error(p, t, tensor({1, 10})).item() == (1 * (0 + 4) / 2.0 + 10 * (1 + 4) / 2.0) / 2);
+  CHECK(losses::mean_squared_error(p, t, tensor({{1, 10}, {0, 2}})).item() == (0 + 10 * 4 + 0 + 2 * 4) / 4.0);
+  CHECK(losses::mean_squared_error(p, t, tensor({1, 10}, {int64})).item() == 13.5);
+  CHECK(losses::mean_absolute_error(p, t, tensor({0, 4})).item() == 4 * (1 + 2) / 2.0 / 2);
+}
+
+TEST_CASE("weights of 1 are no weights, and a weight of 2 counts as the example twice, of every loss") {
+  const Tensor z = random_normal({3, 4}, 0, 1, {.stream = 21}), t = random_uniform({3, 4}, 0, 1, {.stream = 22});
+  const Tensor labels = tensor({3, 0, 2}, {int64});
+  const auto check_loss = [&](const losses::Loss& loss, const Tensor& p, const Tensor& target) {
+    CHECK(loss(p, target, ones({3})).item() == doctest::Approx(loss(p, target).item()).epsilon(1e-6));
+    const double each[] = {loss(p.slice(0, 1), target.slice(0, 1)).item(),
+                           loss(p.slice(1, 2), target.slice(1, 2)).item(),
+                           loss(p.slice(2, 3), target.slice(2, 3)).item()};
+    CHECK(loss(p, target, tensor({2, 0, 0.5})).item() ==
+          doctest::Approx((2 * each[0] + 0.5 * each[2]) / 3).epsilon(1e-6));
+  };
+  check_loss(losses::mean_squared_error, z, t);
+  check_loss(losses::mean_absolute_error, z, t);
+  check_loss(losses::huber, z, t);
+  check_loss(losses::binary_crossentropy, sigmoid(z), t);
+  check_loss(losses::categorical_crossentropy, softmax(z), t);
+  check_loss(losses::sparse_categorical_crossentropy, softmax(z), labels);
+}
+
+TEST_CASE("with weights softmax and cross-entropy are still computed from the logits") {
+  const Tensor z = tensor({{1e4, -1e4}, {-1e4, 1e4}}), labels = tensor({1, 1}, {int64}), w = tensor({2, 1});
+  const Result r = loss_and_gradient(
+      z, [&](const Tensor& x) { return losses::sparse_categorical_crossentropy(softmax(x), labels, w); });
+  CHECK(r.loss == 2e4);
+  CHECK(floats(r.dz) == std::vector<float>{1, -1, 0, 0});
+}
+
 TEST_CASE("losses: gradients against differences, from probabilities and logits") {
   const Tensor z = random_normal({3, 4}, 0, 1, {.stream = 6}), other = random_uniform({3, 4}, 0, 1, {.stream = 7});
   const Tensor t = other.to(float64), labels = tensor({3, 0, 2}, {int64});
@@ -125,6 +184,14 @@ TEST_CASE("losses: gradients against differences, from probabilities and logits"
         1e-6);
   CHECK(check_gradient(
             z, [&](const Tensor& x) { return losses::sparse_categorical_crossentropy(softmax(x), labels); }) < 1e-6);
+  const Tensor w = tensor({0.5, 0, 3}, {float64});
+  CHECK(check_gradient(z, [&](const Tensor& x) { return losses::mean_absolute_error(x, t, w); }) < 1e-6);
+  CHECK(check_gradient(z, [&](const Tensor& x) { return losses::Huber{.delta = 0.4}(x, t, w); }) < 1e-6);
+  CHECK(check_gradient(z, [&](const Tensor& x) { return losses::BinaryCrossentropy{true, 0.1}(x, t, w); }) < 1e-6);
+  CHECK(check_gradient(z, [&](const Tensor& x) { return losses::CategoricalCrossentropy{true, 0.1}(x, t, w); }) < 1e-6);
+  CHECK(check_gradient(z, [&](const Tensor& x) {
+          return losses::SparseCategoricalCrossentropy{true, 0.1}(x, labels, w);
+        }) < 1e-6);
   // Probabilities that nothing made of logits.
   const Tensor p = random_uniform({3, 4}, 0.1, 0.9, {.stream = 8});
   CHECK(check_gradient(p, [&](const Tensor& x) { return losses::binary_crossentropy(x, t); }) < 1e-6);
@@ -177,7 +244,7 @@ TEST_CASE("losses: only Mica's own softmax is taken back to its logits, not an o
   CHECK(floats(r.dz) == std::vector<float>{-2, 0});
 }
 
-TEST_CASE("losses: the parameters' gradients are the sam' however the last layer is written") {
+TEST_CASE("losses: the parameters' gradients are the same however the last layer is written") {
   const Tensor x = random_normal({8, 3}, 0, 1, {.stream = 10});
   const Tensor t = one_hot(tensor({0, 1, 2, 3, 3, 2, 1, 0}, {int64}), 4);
   const auto gradient = [&](nn::Activation activation, bool from_logits) {
@@ -215,7 +282,55 @@ TEST_CASE("losses: wrong use") {
   CHECK(sparse(tensor({0, 1}, {int64})) ==
         "[sparse_cross_entropy] labels must have the predictions' shape without its last axis: predictions [4,3], "
         "labels [2]");
+  CHECK(error_text([&] {
+          losses::mean_absolute_error(p, zeros({4, 2}));
+        }) == "[mean_absolute_error] prediction and target must have one shape: prediction [4,3], target [4,2]");
+  CHECK(error_text([&] {
+          losses::huber(p, zeros({4, 2}));
+        }) == "[huber] prediction and target must have one shape: prediction [4,3], target [4,2]");
+  CHECK(error_text([&] { losses::Huber{.delta = 0}(p, p); }) == "[huber] delta must be finite and above 0, got 0");
+  CHECK(error_text([&] { losses::BinaryCrossentropy{.label_smoothing = -1}(p, p); }) ==
+        "[binary_crossentropy] label_smoothing must be in [0, 1], got -1");
+  CHECK(error_text([&] { losses::CategoricalCrossentropy{.label_smoothing = 2}(p, p); }) ==
+        "[categorical_crossentropy] label_smoothing must be in [0, 1], got 2");
+  CHECK(error_text([&] { losses::mean_squared_error(p, p, zeros({3})); }) ==
+        "[mean_squared_error] weights must have the losses' shape or a beginning of it: weights [3], losses [4,3]");
+  CHECK(error_text([&] { losses::mean_squared_error(p, p, Tensor(1.0)); }) ==
+        "[mean_squared_error] weights must have the losses' shape or a beginning of it: weights [], losses [4,3]");
   CHECK(sparse({}) == "[sparse_categorical_crossentropy] prediction and target must be defined");
+}
+
+TEST_CASE("losses: pointwise ones pass a gradient check in many shapes") {
+  for (const Shape& shape : {Shape{1}, {7}, {0}, {3, 5}, {2, 3, 1}, {4, 0}}) {
+    CAPTURE(to_string(shape));
+    const Tensor x = sample(shape, float64, 1), t = sample(shape, float64, 2), w = sample({shape[0]}, float64, 3, 0, 2);
+    const auto passes = [&](const auto& loss) {
+      return gradcheck([&](const Tensors& xs) { return sum(loss.unreduced(xs[0], t)); }, {x}) < 1e-6 &&
+             (shape.elements() == 0 || gradcheck([&](const Tensors& xs) { return loss(xs[0], t, w); }, {x}) < 1e-6);
+    };
+    CHECK(passes(losses::mean_squared_error));
+    CHECK(passes(losses::mean_absolute_error));
+    CHECK(passes(losses::Huber{.delta = 0.5}));
+  }
+}
+
+TEST_CASE("losses: one's own returns a scalar, or a value for each example, which weights need") {
+  const Tensor p = tensor({1, 2}), t = tensor({3, -1}), w = tensor({10, 1});
+  const losses::Loss each = [](const Tensor& x, const Tensor& y) { return abs(x - y); };
+  CHECK(each(p, t).item() == 2.5);
+  CHECK(each(p, t, w).item() == (10 * 2 + 3) / 2.0);
+  const losses::Loss scalar = [](const Tensor& x, const Tensor& y) { return sum(abs(x - y)); };
+  CHECK(error_text([&] { scalar(p, t, w); }) ==
+        "[loss] weights need a loss that returns a value for each example: this one returned one number for the batch");
+  CHECK(error_text([&] { each(p, t, ones({3})); }) ==
+        "[loss] weights must have the losses' shape or a beginning of it: weights [3], losses [2]");
+  const losses::Loss own_weights = [](const Tensor& x, const Tensor& y, const Tensor& weights) {
+    return sum(abs(x - y) * (weights.defined() ? weights : ones({2}))) / 7;
+  };
+  CHECK(own_weights(p, t).item() == doctest::Approx(5.0 / 7));
+  CHECK(own_weights(p, t, w).item() == doctest::Approx(23.0 / 7));
+  const losses::Loss nothing = [](const Tensor&, const Tensor&) { return Tensor(); };
+  CHECK(error_text([&] { nothing(p, t); }) == "[loss] the loss returned an undefined tensor");
 }
 
 TEST_CASE("losses: any callable is one") {

@@ -31,13 +31,25 @@ Tensor labels_for(const Shape& logits) {
 
 }  // namespace
 
-TEST_CASE("losses of logits and their gradients are PyTorch's") {
+TEST_CASE("losses and their gradients are PyTorch's") {
   for (const GoldenCase& c : golden("loss"))
-    replay(c, kPointwise, [&](const Tensors& x) {
+    replay(c, kPointwise, [&](const Tensors& x) -> Tensor {
+      const Tensor weights = x.size() > 2 ? x[2] : Tensor();
       if (c.op == "sparse_categorical_crossentropy") return mean(sparse_cross_entropy(x[0], x[1]));
       if (c.op == "categorical_crossentropy") return mean(cross_entropy(x[0], x[1]));
       if (c.op == "binary_crossentropy") return losses::BinaryCrossentropy{.from_logits = true}(x[0], x[1]);
-      return losses::mean_squared_error(x[0], x[1]);
+      if (c.op == "mean_squared_error") return losses::mean_squared_error(x[0], x[1]);
+      if (c.op == "mean_absolute_error") return losses::mean_absolute_error(x[0], x[1]);
+      if (c.op == "huber") return losses::Huber{.delta = c.number("delta")}(x[0], x[1]);
+      if (c.op == "weighted_mean_squared_error") return losses::mean_squared_error(x[0], x[1], weights);
+      if (c.op == "weighted_mean_absolute_error") return losses::mean_absolute_error(x[0], x[1], weights);
+      const double smoothing = c.number("label_smoothing");
+      if (c.op == "weighted_binary_crossentropy")
+        return losses::BinaryCrossentropy{true, smoothing}(x[0], x[1], weights);
+      if (c.op == "weighted_categorical_crossentropy")
+        return losses::CategoricalCrossentropy{true, smoothing}(x[0], x[1], weights);
+      check(c.op == "weighted_sparse_categorical_crossentropy", "test", "unknown op ", c.op);
+      return losses::SparseCategoricalCrossentropy{true, smoothing}(x[0], x[1], weights);
     });
 }
 
@@ -47,7 +59,9 @@ TEST_CASE("cross-entropy passes a gradient check in its logits") {
     const Tensor logits = sample(shape, float64, 1, -3, 3), targets = sample(shape, float64, 2, 0, 1);
     CHECK(gradcheck([&](const Tensors& x) { return cross_entropy(x[0], targets); }, {logits}) <= 1e-6);
     const Tensor labels = labels_for(shape);
-    CHECK(gradcheck([&](const Tensors& x) { return sparse_cross_entropy(x[0], labels); }, {logits}) <= 1e-6);
+    for (const double smoothing : {0.0, 0.3, 1.0})
+      CHECK(gradcheck([&](const Tensors& x) { return sparse_cross_entropy(x[0], labels, smoothing); }, {logits}) <=
+            1e-6);
   }
 }
 
@@ -89,6 +103,16 @@ TEST_CASE("a target of 0 takes no part, even against a logit of minus infinity")
   }
 }
 
+TEST_CASE("with label smoothing of 0 a label has the bits of one without; with 1, each class has the same share") {
+  for (const DType dtype : {float32, float64}) {
+    const Tensor logits = sample({3, 5}, dtype, 1, -5, 5), labels = tensor({0, 4, 2}, {int64});
+    CHECK(same_bits(sparse_cross_entropy(logits, labels, 0), sparse_cross_entropy(logits, labels)));
+    CHECK(close(sparse_cross_entropy(logits, labels, 1), cross_entropy(logits, full({3, 5}, 0.2, {dtype})),
+                tolerance_of(dtype, kPointwise)));
+    CHECK(close(sparse_cross_entropy(tensor({{-kInfinity, 0, 0}}, {dtype}), tensor({1}, {int64}), 0.5), {kInfinity}));
+  }
+}
+
 TEST_CASE("one_hot has a 1 where the label is") {
   CHECK(close(one_hot(tensor({2, 0}, {int64}), 3), tensor({{0, 0, 1}, {1, 0, 0}}), kExact));
   CHECK(close(one_hot(tensor({1}, {uint8})[0], 2), tensor({0, 1}), kExact));
@@ -106,6 +130,10 @@ TEST_CASE("losses refuse labels outside of the classes, and shapes that do not f
        [=] { sparse_cross_entropy(logits, labels(3, 0)); }},
       {"[sparse_cross_entropy] label 255 at position 1 is outside of 0..2",
        [=] { sparse_cross_entropy(logits, labels(0, 255, uint8)); }},
+      {"[sparse_cross_entropy] label_smoothing must be in [0, 1], got 1.5",
+       [=] { sparse_cross_entropy(logits, labels(0, 1), 1.5); }},
+      {"[sparse_cross_entropy] label_smoothing must be in [0, 1], got nan",
+       [=] { sparse_cross_entropy(logits, labels(0, 1), std::numeric_limits<double>::quiet_NaN()); }},
       {"[sparse_cross_entropy] labels must be integers, got float32",
        [=] { sparse_cross_entropy(logits, labels(0, 1, float32)); }},
       {"[sparse_cross_entropy] labels must have the predictions' shape without its last axis: predictions [2,3], "

@@ -148,6 +148,11 @@ class Tape {
   /// `observer` is told of each record that backward() or gradient() walks; nullptr: nobody.
   void set_observer(Observer* observer) { observer_ = observer; }
 
+  /// While it is on, an op whose result is not finite throws Error as it is recorded, and backward() or gradient()
+  /// where a gradient is not; the text names the op, the element and, as any error does, the layer. PyTorch's
+  /// detect_anomaly, for infinities too. It looks at each number once more; off, as at first, it costs nothing.
+  void set_detect_anomaly(bool on) { detect_anomaly_ = on; }
+
   /// The tape that records on this thread, or nullptr.
   static Tape* current();
 
@@ -213,6 +218,8 @@ class Tape {
     if constexpr (!std::is_trivially_destructible_v<F>) r->destroy = [](void* f) { static_cast<F*>(f)->~F(); };
   }
   void walk(const Tensor& y, const char* op);
+  void check_results(const char* op, std::span<const Tensor* const> inputs, std::span<Tensor* const> outputs) const;
+  void check_gradients(const Gradients& g, const detail::Record& r) const;
   void mark_reached(const detail::GradSlot& start) const;
   void release(detail::Record& r) noexcept;
 
@@ -223,6 +230,7 @@ class Tape {
   Wanted* wanted_ = nullptr;
   Observer* observer_ = nullptr;
   bool consumed_ = false;
+  bool detect_anomaly_ = false;
 };
 
 /// An op of one's own, called `name` (a literal: the pointer is kept): `forward()` computes the result unrecorded;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "mica/core/tensor.h"
 
@@ -32,6 +33,23 @@ struct Mean {
     return t.count > 0 ? t.sum / t.count : 0;
   }
 };
+
+// Of each class, or of the positive one alone: how often it was predicted, was there, and both.
+struct Counts {
+  std::vector<int64_t> predicted, actual, right;
+  void reset();
+  void update(const char* op, double threshold, const Tensor& prediction, const Tensor& target);
+  /// The mean of f(right, predicted, actual) over the classes that were predicted or there; 0 when there are none.
+  double mean(double (*f)(double right, double predicted, double actual)) const;
+};
+
+// The metric of one batch by itself.
+template <class T>
+double of_batch(T metric, const Tensor& prediction, const Tensor& target) {
+  metric.reset();
+  metric.update(prediction, target);
+  return metric.result();
+}
 }  // namespace detail
 
 /// The share of examples whose class is right. Predictions [..., classes] with targets one-hot [..., classes] or
@@ -52,17 +70,115 @@ struct MeanSquaredError : detail::Mean<MeanSquaredError> {
   static detail::Total of(const Tensor& prediction, const Tensor& target);
 };
 
+/// The share of examples whose class is among the k that have the largest predictions; of equals the first come first,
+/// so that with k = 1 it is the accuracy. Predictions [..., classes], targets as Accuracy's. Called "top_5_accuracy".
+struct TopKAccuracy {
+  int64_t k = 5;
+  detail::Total total = {};
+  std::string name() const { return "top_" + std::to_string(k) + "_accuracy"; }
+  void reset() { total = {}; }
+  /// Throws Error for k below 1, a label outside of the classes, and shapes that do not fit.
+  void update(const Tensor& prediction, const Tensor& target);
+  double result() const { return total.count > 0 ? total.sum / total.count : 0; }
+  double operator()(const Tensor& prediction, const Tensor& target) const {
+    return detail::of_batch(*this, prediction, target);
+  }
+};
+
+// Precision, recall and F1 over all examples of an epoch. Of two classes in one number (predictions [..., 1] or [...])
+// those of the positive class, which is predicted above `threshold`. Of predictions [..., classes] the macro average:
+// each class by itself, the largest prediction wins, then the plain mean over the classes that were predicted or there.
+// What would divide by 0 is 0. All as in scikit-learn (average="binary" or "macro", zero_division=0).
+
+/// right / predicted: how much of what was predicted is so.
+struct Precision {
+  static constexpr const char* kName = "precision";
+  double threshold = 0.5;
+  detail::Counts counts = {};
+  void reset() { counts.reset(); }
+  void update(const Tensor& prediction, const Tensor& target) { counts.update(kName, threshold, prediction, target); }
+  double result() const;
+  double operator()(const Tensor& prediction, const Tensor& target) const {
+    return detail::of_batch(*this, prediction, target);
+  }
+};
+
+/// right / actual: how much of what was there is found.
+struct Recall {
+  static constexpr const char* kName = "recall";
+  double threshold = 0.5;
+  detail::Counts counts = {};
+  void reset() { counts.reset(); }
+  void update(const Tensor& prediction, const Tensor& target) { counts.update(kName, threshold, prediction, target); }
+  double result() const;
+  double operator()(const Tensor& prediction, const Tensor& target) const {
+    return detail::of_batch(*this, prediction, target);
+  }
+};
+
+/// 2 right / (predicted + actual): the harmonic mean of precision and recall.
+struct F1 {
+  static constexpr const char* kName = "f1";
+  double threshold = 0.5;
+  detail::Counts counts = {};
+  void reset() { counts.reset(); }
+  void update(const Tensor& prediction, const Tensor& target) { counts.update(kName, threshold, prediction, target); }
+  double result() const;
+  double operator()(const Tensor& prediction, const Tensor& target) const {
+    return detail::of_batch(*this, prediction, target);
+  }
+};
+
+/// The area under the receiver operating characteristic of two classes, predictions [..., 1] or [...]: how often a
+/// positive example has a larger prediction than a negative one, equal ones counting half. Exact, so it keeps 8 bytes
+/// for each example of an epoch (and allocates no more in the next), and it is computed when the epoch ends: the logs
+/// of a batch do not have it. NaN when a class is missing or a prediction is NaN. Hanley, McNeil, Radiology 143, 1982.
+struct AUC {
+  static constexpr const char* kName = "auc";
+  static constexpr bool kAtEnd = true;
+  mutable std::vector<double> positive = {}, negative = {};  // result() sorts them
+  bool undefined = false;
+  void reset();
+  void update(const Tensor& prediction, const Tensor& target);
+  double result() const;
+  double operator()(const Tensor& prediction, const Tensor& target) const {
+    return detail::of_batch(*this, prediction, target);
+  }
+};
+
+/// How often each class (row) was predicted as each (column): int64 [classes, classes]. Predictions are integer labels
+/// like the targets, or what Accuracy takes. Throws Error for labels outside of [0, classes), and for more than 32,768
+/// classes.
+Tensor confusion_matrix(const Tensor& prediction, const Tensor& target, int64_t classes);
+
 inline constexpr Accuracy accuracy;
 inline constexpr MeanAbsoluteError mean_absolute_error;
 inline constexpr MeanSquaredError mean_squared_error;
+inline const TopKAccuracy top_k_accuracy;
+inline const Precision precision;
+inline const Recall recall;
+inline const F1 f1;
+inline const AUC auc;
 
-/// What a metric is: copyable, with kName, reset(), update(prediction, target) and result().
+namespace detail {
 template <class T>
-concept MetricLike = std::copyable<T> && requires(T& t, const T& c, const Tensor& x) {
+concept HasName = requires(const T& c) {
+  { c.name() } -> std::convertible_to<std::string>;
+};
+template <class T>
+concept HasStaticName = requires {
+  { T::kName } -> std::convertible_to<std::string>;
+};
+}  // namespace detail
+
+/// What a metric is: copyable, with name() or kName, reset(), update(prediction, target) and result(). With kAtEnd it
+/// is asked for its result only at the end of an epoch, not after each batch.
+template <class T>
+concept MetricLike = std::copyable<T> &&
+    (detail::HasName<T> || detail::HasStaticName<T>)&&requires(T& t, const T& c, const Tensor& x) {
   t.reset();
   t.update(x, x);
   { c.result() } -> std::convertible_to<double>;
-  { T::kName } -> std::convertible_to<std::string>;
 };
 
 /// Any metric, type-erased. Copies are metrics of their own.
@@ -82,6 +198,8 @@ class Metric {
   void reset() { held_->reset(); }
   void update(const Tensor& prediction, const Tensor& target) { held_->update(prediction, target); }
   double result() const { return held_->result(); }
+  /// Whether result() is for the end of an epoch.
+  bool at_end() const { return held_->at_end(); }
 
  private:
   struct Held {
@@ -90,12 +208,24 @@ class Metric {
     virtual void reset() = 0;
     virtual void update(const Tensor& prediction, const Tensor& target) = 0;
     virtual double result() const = 0;
+    virtual bool at_end() const = 0;
     virtual std::unique_ptr<Held> copy() const = 0;
   };
   template <class T>
   struct Holder final : Held {
     explicit Holder(T value) : metric(std::move(value)) {}
-    std::string name() const override { return T::kName; }
+    std::string name() const override {
+      if constexpr (detail::HasName<T>)
+        return metric.name();
+      else
+        return T::kName;
+    }
+    bool at_end() const override {
+      if constexpr (requires { T::kAtEnd; })
+        return T::kAtEnd;
+      else
+        return false;
+    }
     void reset() override { metric.reset(); }
     void update(const Tensor& prediction, const Tensor& target) override { metric.update(prediction, target); }
     double result() const override { return metric.result(); }

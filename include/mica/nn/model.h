@@ -32,6 +32,11 @@ struct FitOptions {
   uint64_t seed = mica::seed();  ///< with the model's count of epochs, of the order of the examples; and of dropout
   std::vector<std::shared_ptr<Callback>> callbacks = {};
   StopToken stop = {};  ///< request_stop() ends fit after the current batch
+  /// A weight for each example, [n], or [n, ...] as losses.h says. Like class_weights they weigh the training loss
+  /// alone: metrics and validation count each example once.
+  Tensor sample_weights = {};
+  /// A weight for each class, by its label (the largest of a one-hot row); multiplied with sample_weights.
+  std::vector<double> class_weights = {};
 };
 
 struct EvaluateOptions {

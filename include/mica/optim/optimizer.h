@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mica/autograd/parameter.h"
+#include "mica/optim/schedule.h"
 
 namespace MICA_EXPORT mica {
 namespace optim {
@@ -23,6 +24,11 @@ struct Rule {
   virtual std::shared_ptr<Rule> copy() const = 0;
 };
 
+// How a step clips the gradients before it uses them: at most one of the two is not 0.
+struct Clip {
+  double value = 0, norm = 0;
+};
+
 void check_rate(const char* op, const char* what, double value);
 void check_fraction(const char* op, const char* what, double value);
 
@@ -37,14 +43,18 @@ class Optimizer {
   /// The parameters to update from now on, each once; the state starts anew. Throws Error for one that has no value
   /// yet.
   void attach(std::vector<Parameter> parameters);
-  /// One update of every parameter that has a gradient. Throws Error when there are no parameters.
+  /// One update of every parameter that has a gradient. With clip_norm or clip_value the gradients themselves are
+  /// clipped first, as clip_gradients does. Throws Error, before anything is changed, when there are no parameters, for
+  /// a rate of one's own schedule that is negative or not finite, and for gradients to be clipped whose norm is NaN or
+  /// infinite. (By value, NaN stays NaN and infinity is cut.)
   void step();
   /// Forgets the gradients.
   void zero_grad();
 
+  /// The rate of the next update.
   double learning_rate() const;
-  /// Throws Error unless finite and not negative.
-  void set_learning_rate(double rate);
+  /// A number, or a schedule, in place of what was there. Throws Error unless finite and not negative.
+  void set_learning_rate(const LearningRate& rate);
   /// How many updates there have been. Adam's bias correction counts them, for a parameter that joins late as well.
   int64_t iterations() const;
   std::string name() const;
@@ -55,7 +65,7 @@ class Optimizer {
   Optimizer fresh() const;
 
  protected:
-  Optimizer(std::shared_ptr<detail::Rule> rule, double learning_rate);
+  Optimizer(std::shared_ptr<detail::Rule> rule, const LearningRate& learning_rate, detail::Clip clip);
 
  private:
   struct State;

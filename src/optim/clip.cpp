@@ -1,0 +1,60 @@
+// Gradient clipping.
+#include "mica/optim/clip.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/kernels.h"
+#include "optim/clip.h"
+#include "optim/runs.h"
+
+namespace MICA_EXPORT mica {
+namespace optim {
+
+namespace {
+
+// A parameter that is given twice counts once.
+bool repeated(const std::vector<Parameter>& parameters, size_t i) {
+  const auto end = parameters.begin() + static_cast<std::ptrdiff_t>(i);
+  return std::find(parameters.begin(), end, parameters[i]) != end;
+}
+
+}  // namespace
+
+double gradient_norm(const std::vector<Parameter>& parameters) {
+  double total = 0;
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const mica::detail::Leaf& leaf = *parameters[i].leaf();
+    if (!takes_part(leaf) || repeated(parameters, i)) continue;
+    // One parameter at a time: what a sum has in it must not depend on the packing.
+    const Tensor& g = leaf.gradient;
+    Context ctx = context(g.device());
+    double sum = 0;
+    kernels_for(g.device()).sum_squares(ctx, g.dtype(), g.elements(), g.raw(), &sum);
+    total += sum;
+  }
+  return std::sqrt(total);
+}
+
+void clip(const std::vector<Parameter>& parameters, double scale, double limit) {
+  for_each_run(
+      parameters, [&](size_t i, size_t j, size_t) { return !repeated(parameters, i) && !repeated(parameters, j); },
+      [&](size_t i, int64_t n) {
+        if (repeated(parameters, i)) return;
+        Tensor& g = parameters[i].leaf()->gradient;
+        Context ctx = context(g.device());
+        kernels_for(g.device()).clip(ctx, g.dtype(), n, scale, limit, g.mutable_raw());
+      });
+}
+
+double clip_gradients(const std::vector<Parameter>& parameters, double max_norm) {
+  check(max_norm > 0, "clip_gradients", "max_norm must be above 0, got ", max_norm);
+  const double norm = gradient_norm(parameters);
+  if (norm > max_norm && std::isfinite(norm))
+    clip(parameters, max_norm / norm, std::numeric_limits<double>::infinity());
+  return norm;
+}
+
+}  // namespace optim
+}  // namespace mica
