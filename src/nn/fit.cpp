@@ -138,6 +138,7 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
   check(std::any_of(all.begin(), all.end(), [](const Parameter& p) { return p.trainable(); }), "fit",
         "there is nothing to train: the model has no parameters, or all of them are frozen");
   s.optimizer.zero_grad();  // whatever was recorded before takes no part
+  const std::vector<RegularizedParameter> regularized = regularized_parameters(s.layer);
 
   History history;
   const data::BatchOptions order{.batch_size = options.batch_size,
@@ -181,7 +182,8 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
         const Tensor weights = options.class_weights.empty()
                                    ? weight.x
                                    : weights_by_class(prediction, batch.y, weight.x, options.class_weights);
-        const Tensor loss = s.loss(prediction, batch.y, weights);
+        const Tensor plain = s.loss(prediction, batch.y, weights), extra = nn::penalty(regularized);
+        const Tensor loss = extra.defined() ? plain + extra : plain;
         const double value = loss.item();
         if (!std::isfinite(value)) {
           const FailedStep failed(value, step, s.layer, s.loss, all, batch, weights);
@@ -225,11 +227,14 @@ Logs Model::evaluate(const data::Column& x, const data::Column& y, EvaluateOptio
   const Tape::Pause pause;
   std::vector<metrics::Metric> metrics = s.metrics;
   Meter meter(metrics, s.metric_names);
+  Layer layer = s.layer;
+  const Tensor extra = nn::penalty(regularized_parameters(layer));
+  const double added = extra.defined() ? extra.item() : 0;
   for (int64_t begin = 0; begin < x.size(); begin += options.batch_size) {
     const int64_t end = std::min(begin + options.batch_size, x.size());
     CallScope scope(CallScope::Inference{});
     const Tensor prediction = s.layer.forward(x.rows(begin, end), scope.call()), target = y.rows(begin, end);
-    meter.update(s.loss(prediction, target).item(), prediction, target);
+    meter.update(s.loss(prediction, target).item() + added, prediction, target);
   }
   Logs logs;
   meter.write(logs, true);

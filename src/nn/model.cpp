@@ -78,6 +78,8 @@ Parameter Model::parameter(const std::string& name) const {
   fail("model", "there is no parameter \"", name, "\"");
 }
 
+Tensor Model::penalty() const { return nn::penalty(regularized_parameters(state_->layer)); }
+
 void Model::set_trainable(bool trainable) {
   for (const Parameter& p : parameters()) p.set_trainable(trainable);
 }

@@ -1,6 +1,5 @@
 // Targets beside predictions.
 #include "nn/targets.h"
-#include "ops/common.h"
 
 #include <algorithm>
 
@@ -8,6 +7,7 @@
 #include "mica/ops/elementwise.h"
 #include "mica/ops/index.h"
 #include "mica/ops/reduce.h"
+#include "ops/common.h"
 
 namespace mica::nn {
 

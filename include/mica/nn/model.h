@@ -71,6 +71,9 @@ class Model {
     return fit(data.images, data.labels, std::move(options));
   }
 
+  /// The sum of the regularizers' penalties, which fit and evaluate add to the loss; undefined when there are none. For
+  /// people who write the loop. Differentiable.
+  Tensor penalty() const;
   /// The loss and metrics on x and y, in inference.
   Logs evaluate(const data::Column& x, const data::Column& y, EvaluateOptions options = {}) const;
 
