@@ -56,7 +56,9 @@ for part; do
         need "libclang-rt-$version-dev"
       fi
       ;;
-    format) has clang-format-14 || clang-format --version 2>/dev/null | grep -q 'version 14\.' || need clang-format-14 ;;
+    format)
+      has python3 || need python3
+      has clang-format-14 || clang-format --version 2>/dev/null | grep -q 'version 14\.' || need clang-format-14 ;;
     ccache) has ccache || need ccache ;;
     *) echo "tools/install_deps.sh: no part '$part' (build mnist test bench asan tsan fuzz format ccache)" >&2 && exit 2 ;;
   esac

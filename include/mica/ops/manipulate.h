@@ -1,5 +1,5 @@
-// Values moved and put together: NumPy's joining, splitting, padding and rearranging. All are differentiable and take
-// any dtype. Views (reshape, slices along the first axis) are members of Tensor.
+// Values moved and put together: NumPy's joining, splitting, padding and rearranging.
+// All are differentiable and take any dtype. Views (reshape, slices along the first axis) are members of Tensor.
 #pragma once
 
 #include <initializer_list>
