@@ -23,6 +23,7 @@
 #include "mica/nn/dense.h"
 #include "mica/nn/dropout.h"
 #include "mica/nn/embedding.h"
+#include "mica/nn/functional.h"
 #include "mica/nn/init.h"
 #include "mica/nn/layer.h"
 #include "mica/nn/losses.h"

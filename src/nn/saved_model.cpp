@@ -1,4 +1,4 @@
-// Saved models: one .safetensors file, the graph as JSON under "mica.graph" in its metadata; and clones.
+// Saved models: one .safetensors file, the graph as JSON under "mica.graph" in its metadata.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -13,6 +13,7 @@
 #include "mica/nn/dense.h"
 #include "mica/nn/dropout.h"
 #include "mica/nn/embedding.h"
+#include "mica/nn/functional.h"
 #include "mica/nn/merge.h"
 #include "mica/nn/norm.h"
 #include "mica/nn/pool.h"
@@ -52,8 +53,8 @@ std::vector<Type>& types() {
   static std::vector<Type> all =
       built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Chain, Concatenate, Conv2D, Dense,
                 Dropout, Embedding, Flatten, GlobalAveragePool1D, GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D,
-                LayerNorm, MaxPool1D, MaxPool2D, Maximum, Minimum, Multiply, Rescaling, Reshape, Subtract, UpSampling2D,
-                ZeroPadding2D>();
+                Graph, LayerNorm, MaxPool1D, MaxPool2D, Maximum, Minimum, Multiply, Rescaling, Reshape, Subtract,
+                UpSampling2D, ZeroPadding2D>();
   return all;
 }
 
@@ -135,9 +136,28 @@ Json chain_to_json(const Chain& chain, const std::string& path, Seen& seen) {
   return nodes;
 }
 
+// A node's result by name: "dense", or "split:1" where it has several.
+std::string value_name(const Graph& graph, Graph::Value value) {
+  if (value.node < 0) return "input";
+  const std::string& name = graph.nodes()[static_cast<size_t>(value.node)].name;
+  return value.output == 0 ? name : name + ":" + std::to_string(value.output);
+}
+
+Json graph_to_json(const Graph& graph, const std::string& path, Seen& seen) {
+  Json nodes = Json::array();
+  for (const Graph::Node& node : graph.nodes()) {
+    Json written = layer_to_json(node.layer, node.name, path, seen);
+    written["inputs"] = Json::array();
+    for (const Graph::Value& value : node.inputs) written["inputs"].push_back(value_name(graph, value));
+    nodes.push_back(std::move(written));
+  }
+  return nodes;
+}
+
 Json layer_to_json(Layer layer, const std::string& name, const std::string& folder, Seen& seen) {
   check(layer.defined(), "save", "layer \"", name, "\" is empty");
   if (Sequential* model = layer.as<Sequential>()) layer = model->layer();  // saved as the chain that it is
+  if (Functional* model = layer.as<Functional>()) layer = model->layer();
   for (const auto& [written, path] : seen)
     if (written == layer) return {{"name", name}, {"shares", path}};
   const std::string path = joined(folder, name);
@@ -148,6 +168,11 @@ Json layer_to_json(Layer layer, const std::string& name, const std::string& fold
   Json node{{"name", name}, {"type", type}};
   if (const Chain* chain = layer.as<Chain>()) {
     node["layers"] = chain_to_json(*chain, path, seen);
+    return node;
+  }
+  if (const Graph* graph = layer.as<Graph>()) {
+    node["nodes"] = graph_to_json(*graph, path, seen);
+    node["output"] = value_name(*graph, graph->output());
     return node;
   }
   ConfigWriter writer(path, seen);
@@ -211,6 +236,8 @@ class Reader {
   /// The layer of a node in the layer at path `folder`.
   Layer layer(const Parsed& node, const std::string& folder, int depth);
   Chain chain(const Parsed& nodes, const std::string& path, int depth);
+  /// `output`: the name of the value that is the result.
+  Graph graph(const Parsed& nodes, const std::string& output, const std::string& path, int depth);
   const std::string& path() const { return path_; }
 
  private:
@@ -305,6 +332,8 @@ Layer Reader::layer(const Parsed& node, const std::string& folder, int depth) {
     if (!node.contains("layers")) malformed(path_, where, " has no \"layers\"");
     return made_[path] = chain(member(node, "layers"), path, depth + 1);
   }
+  if (type == Graph::kType)
+    return made_[path] = graph(member(node, "nodes"), get<std::string>(node, "output", where), path, depth + 1);
   const auto make = find_type(type);
   if (!make) malformed(path_, where, ": its type \"", type, "\" is not registered; register_layer makes it known");
   const auto config = node.find("config");
@@ -333,6 +362,39 @@ Chain Reader::chain(const Parsed& nodes, const std::string& path, int depth) {
   return chain;
 }
 
+Graph Reader::graph(const Parsed& nodes, const std::string& output, const std::string& path, int depth) {
+  if (!nodes.is_array()) malformed(path_, "the graph's nodes must be a list");
+  Graph graph;
+  std::map<std::string, int> places{{"input", -1}};
+  const auto value = [&](const std::string& text, const std::string& where) {
+    const size_t colon = std::min(text.find(':'), text.size());
+    const auto found = places.find(text.substr(0, colon));
+    int number = 0;
+    for (size_t i = colon + 1; i < text.size() && number < 1024; ++i)
+      number = text[i] >= '0' && text[i] <= '9' ? number * 10 + (text[i] - '0') : 1024;
+    if (found == places.end() || number >= 1024 || colon + 1 == text.size() || (found->second < 0 && number > 0))
+      malformed(path_, where, " takes \"", text, "\", which nothing before it gives");
+    return Graph::Value{found->second, number};
+  };
+  for (const Parsed& node : nodes) {
+    Layer made = layer(node, path, depth);
+    const auto name = get<std::string>(node, "name", "a node");
+    const Parsed& inputs = member(node, "inputs");
+    if (!inputs.is_array() || inputs.empty()) malformed(path_, "node \"", name, "\" has no \"inputs\"");
+    std::vector<Graph::Value> values;
+    for (const Parsed& input : inputs) {
+      if (!input.is_string()) malformed(path_, "node \"", name, "\": its inputs must be names");
+      values.push_back(value(input.get<std::string>(), "node \"" + name + "\""));
+    }
+    graph.add(std::move(made), std::move(values));
+    if (graph.nodes().back().name != name)
+      malformed(path_, "node \"", name, "\" stands where \"", graph.nodes().back().name, "\" should");
+    places.emplace(name, static_cast<int>(graph.nodes().size()) - 1);
+  }
+  graph.finish(value(output, "the output"));
+  return graph;
+}
+
 // Calls f(name, tensor) for each parameter (once) and buffer, with its name in the file.
 template <class F>
 class TensorVisitor final : public PathVisitor {
@@ -356,59 +418,6 @@ void for_tensors(Layer& layer, F f) {
   TensorVisitor<F> visitor(std::move(f));
   layer.visit(visitor);
 }
-
-// Gives copied layers parameters of their own; what was shared stays shared among the copies.
-class Cloner final : public Visitor {
- public:
-  bool clones() const override { return true; }
-
- private:
-  void parameter(const char*, Parameter& p) override {
-    for (const auto& [from, to] : parameters_)
-      if (from == p) {
-        p = to;
-        return;
-      }
-    Parameter copy;
-    if (p.defined()) copy.value() = p.value().clone();
-    copy.set_name(p.name());
-    copy.set_trainable(p.trainable());
-    parameters_.emplace_back(p, copy);
-    p = copy;
-  }
-  void stream(const char*, RandomStream& s) override {
-    RandomStream copy;
-    copy.set(s.key(0).stream);
-    s = copy;
-  }
-  void buffer(const char*, Buffer& b) override {
-    for (const auto& [from, to] : buffers_)
-      if (from == &b.value()) {
-        b = to;
-        return;
-      }
-    const Buffer copy(b.value().defined() ? b.value().clone() : Tensor());
-    buffers_.emplace_back(&b.value(), copy);
-    kept_.push_back(b);
-    b = copy;
-  }
-  void layer(const char*, Layer& layer) override {
-    for (const auto& [from, to] : layers_)
-      if (from == layer) {
-        layer = to;
-        return;
-      }
-    Layer copy = layer.copy();
-    copy.visit(*this);
-    layers_.emplace_back(layer, copy);
-    layer = copy;
-  }
-
-  std::vector<std::pair<Parameter, Parameter>> parameters_;
-  std::vector<std::pair<const Tensor*, Buffer>> buffers_;
-  std::vector<Buffer> kept_;  // so that no address is used twice
-  std::vector<std::pair<Layer, Layer>> layers_;
-};
 
 DType dtype_named(const std::string& path, const std::string& name) {
   for (const DType dtype : {float32, float64, bfloat16, int32, int64, uint8})
@@ -468,19 +477,23 @@ void Model::save(const std::string& path) const {
       {"format", kFormatVersion},
       {"inputs", {{{"name", "input"}, {"shape", to_json(s.input->shape)}, {"dtype", to_string(s.input->dtype)}}}}};
   Seen seen;
-  Json nodes = layer.as<Chain>() ? chain_to_json(*layer.as<Chain>(), "", seen)
-                                 : Json::array({layer_to_json(layer, "model", "", seen)});
+  const Chain* chain = layer.as<Chain>();
+  const Graph* functional = layer.as<Graph>();
+  Json nodes = chain        ? chain_to_json(*chain, "", seen)
+               : functional ? graph_to_json(*functional, "", seen)
+                            : Json::array({layer_to_json(layer, "model", "", seen)});
   std::string from = "input";
   for (Json& node : nodes) {
+    if (functional) break;  // they say what they take
     node["inputs"] = Json::array({from});
     from = node["name"].get<std::string>();
   }
   graph["nodes"] = std::move(nodes);
-  graph["outputs"] = Json::array({from});
+  graph["outputs"] = Json::array({functional ? value_name(*functional, functional->output()) : from});
   graph["frozen"] = Json::array();
   for (const Parameter& p : parameters())
     if (!p.trainable()) graph["frozen"].push_back(p.name());
-  graph["root"] = layer.as<Chain>() ? "chain" : "layer";
+  graph["root"] = chain ? "chain" : functional ? "functional" : "layer";
 
   io::NamedTensors tensors;
   for_tensors(layer, [&](const std::string& name, Tensor& value) { tensors.emplace_back(name, value); });
@@ -511,7 +524,13 @@ Model Model::load(const std::string& path) {
     if (size < 0) malformed(path, "the input's shape has a negative size");
 
   Layer layer;
-  if (reader.get<std::string>(graph, "root", "the graph") == "chain") {
+  const auto root = reader.get<std::string>(graph, "root", "the graph");
+  const Parsed& outputs = member(graph, "outputs");
+  if (root == "functional") {
+    if (!outputs.is_array() || outputs.size() != 1 || !outputs[0].is_string())
+      malformed(path, "the graph must have one output");
+    layer = reader.graph(nodes, outputs[0].get<std::string>(), "", 0);
+  } else if (root == "chain") {
     layer = reader.chain(nodes, "", 0);
   } else {
     if (!nodes.is_array() || nodes.size() != 1) malformed(path, "the graph must have one node");
@@ -519,12 +538,14 @@ Model Model::load(const std::string& path) {
   }
   std::string from = "input";
   for (const Parsed& node : nodes) {
+    if (root == "functional") break;
     const auto name = node["name"].get<std::string>();
     if (member(node, "inputs") != Parsed::array({from}))
       malformed(path, "node \"", name, "\" must take its input from \"", from, "\", the one before it");
     from = name;
   }
-  if (member(graph, "outputs") != Parsed::array({from})) malformed(path, "the graph's output must be \"", from, "\"");
+  if (root != "functional" && outputs != Parsed::array({from}))
+    malformed(path, "the graph's output must be \"", from, "\"");
   Model model{Layer(layer)};
   try {
     name_parameters(layer, mica::seed());
@@ -557,17 +578,6 @@ void Model::load_weights(const std::string& path) {
   check(built(), "load_weights", "the model is not built: give it an Input, or build it");
   name_parameters(state_->layer);
   set_tensors(state_->layer, io::load_safetensors(path), false);
-}
-
-Model Model::clone() const {
-  Layer copy = state_->layer.copy();
-  Cloner cloner;
-  copy.visit(cloner);
-  Model model(std::move(copy));
-  model.state_->input = state_->input;
-  model.state_->built = state_->built;
-  if (model.built()) pack(model.parameters());
-  return model;
 }
 
 }  // namespace nn

@@ -1,40 +1,18 @@
 // Sequential models: layers in a row.
 #include "mica/nn/sequential.h"
 
-#include <algorithm>
-
+#include "mica/nn/functional.h"
 #include "nn/model_state.h"
+#include "nn/names.h"
+#include "nn/visitors.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
 
-namespace {
-
-// "MaxPool2D" is named max_pool2d, "LSTM" lstm, a type "app::Residual" residual.
-std::string snake_case(const std::string& type) {
-  const size_t colon = type.rfind(':');
-  std::string name;
-  char last = 0;
-  for (const char c : colon == std::string::npos ? type : type.substr(colon + 1)) {
-    const bool upper = c >= 'A' && c <= 'Z';
-    if (upper && last >= 'a' && last <= 'z') name += '_';
-    name += upper ? static_cast<char>(c - 'A' + 'a') : c;
-    last = c;
-  }
-  return name;
-}
-
-}  // namespace
-
 void Chain::add(Layer layer) {
-  const std::string base = snake_case(layer.type());
-  const auto before =
-      std::count_if(types_.begin(), types_.end(), [&](const std::string& other) { return other == base; });
-  std::string name = before == 0 ? base : base + "_" + std::to_string(before);
-  while (std::find(names_.begin(), names_.end(), name) != names_.end()) name += "_";  // a type may be called so
-  types_.push_back(base);
-  layers_.push_back(std::move(layer));
-  names_.push_back(std::move(name));
+  names_.push_back(name_for(layer.type(), types_, names_));
+  layers_.push_back(one_of(
+      layers_, [](const Layer& each) { return each; }, std::move(layer)));
 }
 
 Tensor Chain::forward(const Tensor& x, Call& call) const {
@@ -65,6 +43,8 @@ void Sequential::place(Layer layer) {
   // A model inside is its layers: nothing of its training is kept.
   if (Sequential* inner = layer.as<Sequential>())
     layer = inner->layer();
+  else if (Functional* graph = layer.as<Functional>())
+    layer = graph->layer();
   else if (Model* model = layer.as<Model>())
     layer = model->layer();
   this->layer().as<Chain>()->add(std::move(layer));

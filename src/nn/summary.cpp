@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "mica/autograd/tape.h"
+#include "mica/nn/functional.h"
 #include "mica/nn/sequential.h"
 #include "nn/format.h"
 #include "nn/model_state.h"
@@ -20,7 +21,7 @@ std::string bytes(double count) {
 }
 
 struct Row {
-  std::string name, shape, parameters;
+  std::string name, shape, parameters, inputs = {};
 };
 
 int64_t elements(const std::vector<Parameter>& parameters) {
@@ -50,7 +51,17 @@ std::string Model::summary() const {
     rows.push_back({name + " (" + layer.type() + ")", batch_shape(x.shape().tail()), n ? grouped(n) : ""});
   };
   Layer root = s.layer;
-  if (const Chain* chain = root.as<Chain>())
+  if (const Graph* graph = root.as<Graph>())
+    graph->run(x, scope.call(), [&](const Graph::Node& node, const Tensor& y) {
+      Layer layer = node.layer;
+      std::string from;
+      for (const Graph::Value& value : node.inputs)
+        from += (from.empty() ? "" : ", ") +
+                (value.node < 0 ? "input" : graph->nodes()[static_cast<size_t>(value.node)].name);
+      const int64_t n = elements(nn::parameters(layer));
+      rows.push_back({node.name + " (" + layer.type() + ")", batch_shape(y.shape().tail()), n ? grouped(n) : "", from});
+    });
+  else if (const Chain* chain = root.as<Chain>())
     for (size_t i = 0; i < chain->layers().size(); ++i) row(chain->names()[i], chain->layers()[i]);
   else
     row("model", root);
@@ -66,13 +77,16 @@ std::string Model::summary() const {
     text += " " + r.name + std::string(name_width - r.name.size() + 3, ' ') + r.shape;
     if (!r.parameters.empty())
       text += std::string(shape_width - r.shape.size() + 3 + parameter_width - r.parameters.size(), ' ') + r.parameters;
+    if (!r.inputs.empty())
+      text += std::string(r.parameters.empty() ? shape_width - r.shape.size() + 3 + parameter_width : 0, ' ') + "   " +
+              r.inputs;
     text += "\n";
   };
   const auto rule = [&] {
     for (size_t i = 0; i < name_width + shape_width + parameter_width + 8; ++i) text += "─";
     text += "\n";
   };
-  line({"Layer", "Output shape", "Parameters"});
+  line({"Layer", "Output shape", "Parameters", root.as<Graph>() ? "Inputs" : ""});
   rule();
   for (const Row& r : rows) line(r);
   rule();

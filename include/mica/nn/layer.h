@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <concepts>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -23,6 +24,7 @@ namespace nn {
 
 class Activation;
 class Layer;
+class Symbol;
 class Visitor;
 
 /// How a model is called: `automatic` trains while a tape records and infers otherwise.
@@ -132,6 +134,10 @@ concept ForwardsMany = requires(const T& t, std::span<const Tensor> xs, Call& ca
   { t.forward(xs, call) } -> std::convertible_to<Tensors>;
 };
 template <class T>
+concept ForwardsJoined = requires(const T& t, std::span<const Tensor> xs, Call& call) {
+  { t.forward(xs, call) } -> std::convertible_to<Tensor>;
+};
+template <class T>
 concept ForwardsOne = requires(const T& t, const Tensor& x, Call& call) {
   { t.forward(x, call) } -> std::convertible_to<Tensor>;
 };
@@ -147,6 +153,8 @@ template <class T>
 Tensors forward(const T& layer, std::span<const Tensor> xs, Call& call) {
   if constexpr (ForwardsMany<T>) {
     return layer.forward(xs, call);
+  } else if constexpr (ForwardsJoined<T>) {
+    return {layer.forward(xs, call)};
   } else {
     if (xs.size() != 1) wrong_input_count(xs.size());
     if constexpr (ForwardsOne<T>)
@@ -161,19 +169,37 @@ template <class T>
 Tensor forward(const T& layer, const Tensor& x, Call& call) {
   if constexpr (ForwardsOne<T>)
     return layer.forward(x, call);
+  else if constexpr (ForwardsJoined<T>)
+    return layer.forward(std::span(&x, 1), call);
   else if constexpr (ForwardsMany<T>)
     return layer.forward(std::span(&x, 1), call).at(0);
   else
     return layer(x);
 }
 
+// Several inputs, one output: likewise without a vector.
+template <class T>
+Tensor join(const T& layer, std::span<const Tensor> xs, Call& call) {
+  if constexpr (ForwardsJoined<T>) {
+    return layer.forward(xs, call);
+  } else if constexpr (ForwardsMany<T>) {
+    return layer.forward(xs, call).at(0);
+  } else {
+    if (xs.size() != 1) wrong_input_count(xs.size());
+    return detail::forward(layer, xs[0], call);
+  }
+}
+
+// What a layer will make of values that are not there yet (functional.h).
+Symbol symbolic(Layer layer, std::span<const Symbol> xs);
+
 }  // namespace detail
 
 /// What can be a layer: it is called (`Tensor operator()(const Tensor&) const`, or forward() with a Call) and lists its
 /// parameters, buffers, children and configuration in visit().
 template <class T>
-concept LayerLike = (detail::ForwardsMany<T> || detail::ForwardsOne<T> || detail::Callable<T>)&&requires(T& t,
-                                                                                                         Visitor& v) {
+concept LayerLike = (detail::ForwardsMany<T> || detail::ForwardsJoined<T> || detail::ForwardsOne<T> ||
+                     detail::Callable<T>)&&requires(T& t, Visitor& v) {
   t.visit(v);
 };
 
@@ -244,7 +270,12 @@ class Layer {
 
   Tensors forward(std::span<const Tensor> xs, Call& call) const { return held().forward(xs, call); }
   Tensor forward(const Tensor& x, Call& call) const { return held().forward(x, call); }
+  /// Of several inputs, the first output.
+  Tensor join(std::span<const Tensor> xs, Call& call) const { return held().join(xs, call); }
   Tensor operator()(const Tensor& x) const;
+  /// In a functional model: what this layer makes of others' results. Calls of one Layer share its parameters.
+  Symbol operator()(const Symbol& x) const;
+  Symbol operator()(std::initializer_list<Symbol> xs) const;
   void visit(Visitor& v) { held().visit(v); }
   /// "Conv2D"; for a type without kType, its C++ name.
   std::string type() const { return held().type(); }
@@ -265,6 +296,7 @@ class Layer {
     virtual ~Held() = default;
     virtual Tensors forward(std::span<const Tensor> xs, Call& call) const = 0;
     virtual Tensor forward(const Tensor& x, Call& call) const = 0;
+    virtual Tensor join(std::span<const Tensor> xs, Call& call) const = 0;
     virtual void visit(Visitor& v) = 0;
     virtual std::string type() const = 0;
     virtual const std::type_info& type_info() const = 0;
@@ -275,6 +307,7 @@ class Layer {
     explicit Holder(T value) : layer(std::move(value)) {}
     Tensors forward(std::span<const Tensor> xs, Call& call) const override { return detail::forward(layer, xs, call); }
     Tensor forward(const Tensor& x, Call& call) const override { return detail::forward(layer, x, call); }
+    Tensor join(std::span<const Tensor> xs, Call& call) const override { return detail::join(layer, xs, call); }
     void visit(Visitor& v) override { layer.visit(v); }
     std::string type() const override {
       if constexpr (requires { T::kType; })
@@ -295,13 +328,22 @@ class Layer {
   std::shared_ptr<Held> held_;
 };
 
-/// Gives a layer that has forward() the sugar of a call: `Tensor y = layer(x)`, alone or inside of another layer.
+/// Gives a layer that has forward() the sugar of a call: `Tensor y = layer(x)`, alone or inside of another layer; and
+/// `Symbol y = layer(x)` or `layer({a, b})` in a functional model.
 template <class T>
 class Module {
  public:
   Tensor operator()(const Tensor& x) const {
     CallScope scope;
     return detail::forward(static_cast<const T&>(*this), x, scope.call());
+  }
+  template <std::same_as<Symbol> S>
+  S operator()(const S& x) const {
+    return detail::symbolic(Layer(static_cast<const T&>(*this)), {&x, 1});
+  }
+  template <std::same_as<Symbol> S = Symbol>
+  S operator()(std::initializer_list<S> xs) const {
+    return detail::symbolic(Layer(static_cast<const T&>(*this)), {xs.begin(), xs.size()});
   }
 };
 

@@ -12,13 +12,13 @@ namespace detail {
 
 // A layer that folds its inputs, from the left, with a binary function.
 template <class Derived, Tensor (*kFunction)(const Tensor&, const Tensor&)>
-class Merge {
+class Merge : public Module<Derived> {
  public:
-  Tensors forward(std::span<const Tensor> xs, Call&) const {
+  Tensor forward(std::span<const Tensor> xs, Call&) const {
     check(!xs.empty(), Derived::kOp, "there must be at least one input");
     Tensor y = xs[0];
     for (size_t i = 1; i < xs.size(); ++i) y = kFunction(y, xs[i]);
-    return {y};
+    return y;
   }
   void visit(Visitor&) {}
 };
@@ -51,19 +51,19 @@ struct Minimum : detail::Merge<Minimum, mica::minimum> {
 struct Average : detail::Merge<Average, mica::add> {
   static constexpr const char* kType = "Average";
   static constexpr const char* kOp = "average";
-  Tensors forward(std::span<const Tensor> xs, Call& call) const {
-    return {Merge::forward(xs, call)[0] / static_cast<double>(xs.size())};
+  Tensor forward(std::span<const Tensor> xs, Call& call) const {
+    return Merge::forward(xs, call) / static_cast<double>(xs.size());
   }
 };
 
 /// The inputs one after another along an axis, the last unless another is named.
-class Concatenate {
+class Concatenate : public Module<Concatenate> {
  public:
   static constexpr const char* kType = "Concatenate";
   explicit Concatenate(int64_t axis = -1) : axis_(axis) {
     check(axis >= -Shape::kMaxRank && axis < Shape::kMaxRank, "concatenate", "there is no axis ", axis);
   }
-  Tensors forward(std::span<const Tensor> xs, Call&) const { return {concat(xs, static_cast<int>(axis_))}; }
+  Tensor forward(std::span<const Tensor> xs, Call&) const { return concat(xs, static_cast<int>(axis_)); }
   void visit(Visitor& v) { v("axis", axis_); }
 
  private:

@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mica/nn/model.h"
@@ -25,7 +26,8 @@ class Chain {
 
  private:
   std::vector<Layer> layers_;
-  std::vector<std::string> names_, types_;
+  std::vector<std::string> names_;
+  std::vector<std::pair<std::string, int64_t>> types_;  // how many of each
 };
 
 /// nn::Sequential model{nn::Input({28, 28, 1}), nn::Conv2D(32, {3, 3}), ...}: with an Input first, it is built at once.

@@ -1,0 +1,194 @@
+// Functional models: from symbols to a list of nodes, and running it.
+#include "mica/nn/functional.h"
+
+#include <algorithm>
+#include <new>
+#include <unordered_map>
+#include <utility>
+
+#include "mica/core/memory.h"
+#include "nn/names.h"
+#include "nn/visitors.h"
+#include "ops/common.h"
+
+namespace MICA_EXPORT mica {
+namespace nn {
+
+struct Symbol::Node {
+  Layer layer;  // undefined: an input
+  Input input;
+  std::vector<Symbol> inputs;
+
+  Node() = default;
+  Node(const Node&) = delete;
+  Node& operator=(const Node&) = delete;
+  // Long chains are taken apart in a loop: each by its successor's destructor would be a deep recursion.
+  ~Node() {
+    std::vector<Symbol> left = std::move(inputs);
+    while (!left.empty()) {
+      const Symbol last = std::move(left.back());
+      left.pop_back();
+      if (last.node_ && last.node_.use_count() == 1)
+        for (Symbol& symbol : std::exchange(last.node_->inputs, {})) left.push_back(std::move(symbol));
+    }
+  }
+};
+
+Symbol::Symbol(const Input& input) : node_(std::make_shared<Node>()) { node_->input = input; }
+
+Symbol Symbol::output(int i) const {
+  check(node_->layer.defined() && i >= 0 && i < 1024, "symbol", "there is no output ", i);
+  Symbol other = *this;
+  other.output_ = i;
+  return other;
+}
+
+const Input& Symbol::input() const {
+  check(!node_->layer.defined(), "functional", "the model must begin at an Input");
+  return node_->input;
+}
+
+Symbol detail::symbolic(Layer layer, std::span<const Symbol> xs) {
+  check(layer.defined(), "symbol", "the layer is empty");
+  check(!xs.empty(), "symbol", "the layer must be called with at least one value");
+  Symbol y{Input()};
+  y.node_->layer = std::move(layer);
+  y.node_->inputs.assign(xs.begin(), xs.end());
+  return y;
+}
+
+Symbol Layer::operator()(const Symbol& x) const { return detail::symbolic(*this, {&x, 1}); }
+Symbol Layer::operator()(std::initializer_list<Symbol> xs) const {
+  return detail::symbolic(*this, {xs.begin(), xs.size()});
+}
+
+Graph::Graph(const Symbol& input, const Symbol& output) {
+  input.input();  // or it throws
+  // Depth first, each node after those that it needs, without recursion.
+  std::unordered_map<const Symbol::Node*, int> places{{input.node_.get(), -1}};
+  struct Visit {
+    const Symbol::Node* node;
+    size_t next = 0;  // of its inputs
+  };
+  std::vector<Visit> stack{{output.node_.get()}};
+  while (!stack.empty()) {
+    const Symbol::Node* node = stack.back().node;
+    if (places.contains(node)) {
+      stack.pop_back();
+      continue;
+    }
+    check(node->layer.defined(), "functional", "the output depends on another Input, of shape ", node->input.shape);
+    if (stack.back().next < node->inputs.size()) {
+      const Symbol::Node* needed = node->inputs[stack.back().next++].node_.get();
+      if (!places.contains(needed)) stack.push_back({needed});
+      continue;
+    }
+    std::vector<Value> values;
+    for (const Symbol& symbol : node->inputs) values.push_back({places.at(symbol.node_.get()), symbol.output_});
+    places.emplace(node, static_cast<int>(nodes_.size()));
+    add(node->layer, std::move(values));
+    stack.pop_back();
+  }
+  finish({places.at(output.node_.get()), output.output_});
+}
+
+void Graph::add(Layer layer, std::vector<Value> inputs) {
+  for (const Value& value : inputs)
+    if (value.node >= 0) {
+      Node& from = nodes_[static_cast<size_t>(value.node)];
+      from.outputs = std::max(from.outputs, value.output + 1);
+    }
+  names_.push_back(name_for(layer.type(), types_, names_));
+  layer = one_of(
+      nodes_, [](const Node& node) { return node.layer; }, std::move(layer));
+  nodes_.push_back({.name = names_.back(), .layer = std::move(layer), .inputs = std::move(inputs)});
+}
+
+void Graph::finish(Value output) {
+  output_ = output;
+  if (output.node >= 0) {
+    Node& last = nodes_[static_cast<size_t>(output.node)];
+    last.outputs = std::max(last.outputs, output.output + 1);
+  }
+  for (Node& node : nodes_) {
+    node.first_slot = slots_;
+    slots_ += node.outputs;
+  }
+  // The last node that reads a value is done with it.
+  std::vector<int> reader(static_cast<size_t>(slots_), -1);
+  for (size_t i = 0; i < nodes_.size(); ++i)
+    for (const Value& value : nodes_[i].inputs) reader[static_cast<size_t>(slot(value))] = static_cast<int>(i);
+  for (int s = 0; s < slots_; ++s)
+    if (reader[static_cast<size_t>(s)] >= 0 && s != slot(output_))
+      nodes_[static_cast<size_t>(reader[static_cast<size_t>(s)])].done.push_back(s);
+}
+
+namespace {
+
+// Tensors in memory of the caching allocator: a warm step takes none from the system.
+class Slots {
+ public:
+  explicit Slots(int count)
+      : count_(static_cast<size_t>(count)), data_(static_cast<Tensor*>(mica::detail::allocate(bytes()))) {
+    for (size_t i = 0; i < count_; ++i) new (data_ + i) Tensor();
+  }
+  ~Slots() {
+    for (size_t i = 0; i < count_; ++i) data_[i].~Tensor();
+    mica::detail::deallocate(data_, bytes());
+  }
+  Slots(const Slots&) = delete;
+  Slots& operator=(const Slots&) = delete;
+  Tensor& operator[](int i) const { return data_[i]; }
+
+ private:
+  size_t bytes() const { return count_ * sizeof(Tensor); }
+
+  size_t count_;
+  Tensor* data_;
+};
+
+}  // namespace
+
+Tensor Graph::forward(const Tensor& x, Call& call) const { return run(x, call, nullptr, nullptr); }
+
+Tensor Graph::run(const Tensor& x, Call& call, void (*seen)(const void* f, const Node& node, const Tensor& y),
+                  const void* f) const {
+  const Slots slots(slots_);
+  slots[0] = x;
+  for (const Node& node : nodes_) {
+    try {
+      if (node.inputs.size() == 1 && node.outputs == 1) {
+        slots[node.first_slot] = node.layer.forward(slots[slot(node.inputs[0])], call);
+      } else {
+        ops::Small<Tensor> inputs;
+        for (const Value& value : node.inputs) inputs.add(slots[slot(value)]);
+        if (node.outputs == 1) {
+          slots[node.first_slot] = node.layer.join(inputs.span(), call);
+        } else {
+          Tensors outputs = node.layer.forward(inputs.span(), call);
+          check(static_cast<int>(outputs.size()) >= node.outputs, "functional", "the layer has ",
+                static_cast<uint64_t>(outputs.size()), " outputs, of which number ", node.outputs - 1, " is used");
+          for (int i = 0; i < node.outputs; ++i)
+            slots[node.first_slot + i] = std::move(outputs[static_cast<size_t>(i)]);
+        }
+      }
+    } catch (Error& e) {
+      e.add_layer(node.name);
+      throw;
+    }
+    if (seen) seen(f, node, slots[node.first_slot]);
+    for (const int done : node.done) slots[done] = Tensor();
+  }
+  return slots[slot(output_)];
+}
+
+void Graph::visit(Visitor& v) {
+  for (Node& node : nodes_) v(node.name.c_str(), node.layer);
+}
+
+Functional::Functional(const Symbol& input, const Symbol& output) : Model(Layer(Graph(input, output))) {
+  build(input.input());
+}
+
+}  // namespace nn
+}  // namespace mica
