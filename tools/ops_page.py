@@ -16,7 +16,6 @@ PAGE = ROOT / "docs/ops.md"
 
 # Golden cases whose name is not their op's.
 GOLDEN_OF = {
-    "batch_norm_inference": "batch_norm",
     "sparse_categorical_crossentropy": "sparse_cross_entropy",
     "categorical_crossentropy": "cross_entropy",
 }

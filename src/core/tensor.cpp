@@ -147,6 +147,8 @@ Tensor linspace(double start, double stop, int64_t count, TensorOptions options)
   const double step = count > 1 ? (stop - start) / static_cast<double>(count - 1) : 0;
   for (int64_t i = 0; i < count; ++i) values[i] = start + static_cast<double>(i) * step;
   if (count > 1) values[count - 1] = stop;
+  if (!is_floating(options.dtype))
+    for (int64_t i = 0; i < count; ++i) values[i] = std::floor(values[i]);  // as NumPy does
   return x.to(options.dtype).to(options.device);
 }
 
@@ -158,7 +160,7 @@ Tensor banded(const char* op, int64_t rows, int64_t columns, TensorOptions optio
   check(rows >= 0 && columns >= -1, op, "sizes must not be negative: ", rows, ", ", columns);
   Tensor x = empty({rows, columns < 0 ? rows : columns}, {uint8});
   uint8_t* values = x.mutable_data<uint8_t>();
-  for (int64_t i = 0; i < rows; ++i)
+  for (int64_t i = 0; x.elements() > 0 && i < rows; ++i)
     for (int64_t j = 0; j < x.dim(1); ++j) *values++ = test(j - i);
   return x.to(options.dtype).to(options.device);
 }
@@ -193,10 +195,14 @@ Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey k
 
 Tensor random_bernoulli(const Shape& shape, double p, RandomKey key, TensorOptions options) {
   check(p >= 0 && p <= 1, "random_bernoulli", "the probability must be within [0, 1], got ", p);
-  Tensor u = random_uniform(shape, 0, 1, key);
-  float* values = u.mutable_data<float>();
-  for (int64_t i = 0; i < u.elements(); ++i) values[i] = static_cast<double>(values[i]) < p ? 1.0f : 0.0f;
-  return u.to(options.dtype).to(options.device);
+  Tensor x = empty(shape, {uint8});
+  uint8_t* values = x.mutable_data<uint8_t>();
+  for (int64_t i = 0; i < x.elements(); ++i) {
+    const Philox4 words = philox(key, static_cast<uint64_t>(i));
+    const uint64_t bits = (uint64_t{words.v[0]} << 32 | words.v[1]) >> 11;
+    values[i] = static_cast<double>(bits) * 0x1p-53 < p;
+  }
+  return x.to(options.dtype).to(options.device);
 }
 
 Tensor random_permutation(int64_t n, RandomKey key) {

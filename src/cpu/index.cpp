@@ -7,6 +7,7 @@ namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
 void gather(Context& ctx, const GatherArgs& args, const void* x, const int64_t* index, void* y) {
   const int64_t n = args.n, m = args.m, inner = args.inner;
+  if (inner == 0) return;
   for_size(args.dtype, [&](auto t) {
     using T = decltype(t);
     parallel::ranges(ctx.threads, args.outer * m, max(1, kGrain / max(1, inner)), [&](int64_t begin, int64_t end, int) {
@@ -26,6 +27,7 @@ void gather(Context& ctx, const GatherArgs& args, const void* x, const int64_t* 
 
 void scatter_add(Context& ctx, const GatherArgs& args, const void* x, const int64_t* index, void* y) {
   const int64_t n = args.n, m = args.m, inner = args.inner;
+  if (m == 0 || inner == 0) return;
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     const auto strip = [&](int64_t outer, int64_t first, int64_t last) {
@@ -101,6 +103,7 @@ void insert_best(int64_t n, int64_t k, bool descending, const Value& value, int6
 
 void argsort(Context& ctx, const ReduceArgs& args, bool descending, int64_t k, const void* x, int64_t* index) {
   const int64_t n = args.n, inner = args.inner;
+  if (k == 0) return;
   const bool few = k <= 16 && k < n;
   const int64_t scratch = few ? k : 2 * n;
   const Workspace workspace = ctx.workspace(static_cast<size_t>(scratch * ctx.threads) * sizeof(int64_t));

@@ -60,21 +60,24 @@ void copy_strided(Context& ctx, const StridedDims& dims, const T* x, T* y) {
   tiles.b_stride[last] = kTile;
   int64_t stride = 1;  // where the column axis stands in the count of tiles
   for (int i = last; i > column; --i) stride *= tiles.size[i];
-  for_rows(ctx, tiles, [&](int64_t a, int64_t b, int64_t first, int64_t count) {
-    const int64_t width = min(kTile, columns - first / stride % tiles.size[column] * kTile);
-    for (int64_t t = 0; t < count; ++t) {
-      const int64_t begin = (first % tiles.size[last] + t) * kTile, height = min(kTile, n - begin);
-      const T* in = x + a + t * kTile * x_row;
-      T* out = y + b + t * kTile;
-      for (int64_t c = 0; c < width; ++c)
-        for (int64_t r = 0; r < height; ++r) {
-          if constexpr (kAccumulate)
-            out[c * y_column + r] += in[r * x_row + c];
-          else
-            out[c * y_column + r] = in[r * x_row + c];
+  for_rows(
+      ctx, tiles,
+      [&](int64_t a, int64_t b, int64_t first, int64_t count) {
+        const int64_t width = min(kTile, columns - first / stride % tiles.size[column] * kTile);
+        for (int64_t t = 0; t < count; ++t) {
+          const int64_t begin = (first % tiles.size[last] + t) * kTile, height = min(kTile, n - begin);
+          const T* in = x + a + t * kTile * x_row;
+          T* out = y + b + t * kTile;
+          for (int64_t c = 0; c < width; ++c)
+            for (int64_t r = 0; r < height; ++r) {
+              if constexpr (kAccumulate)
+                out[c * y_column + r] += in[r * x_row + c];
+              else
+                out[c * y_column + r] = in[r * x_row + c];
+            }
         }
-    }
-  });
+      },
+      kTile * kTile);
 }
 
 }  // namespace

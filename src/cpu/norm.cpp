@@ -13,6 +13,7 @@ constexpr int64_t kChunk = 8192;  // elements of a strip that one part sums
 // finish(column, sums[kSums]) takes the totals.
 template <class T, int kSums, class Add, class Finish>
 void column_sums(Context& ctx, int64_t rows, int64_t n, const Add& add, const Finish& finish) {
+  if (n == 0) return;
   const int64_t strips = (n + kStrip - 1) / kStrip, height = max(kBlock, kChunk / max(1, min(n, kStrip)));
   const int64_t chunks = max(1, (rows + height - 1) / height);
   const Workspace workspace = ctx.workspace(static_cast<size_t>(strips * chunks * kSums * kStrip) * sizeof(double));
@@ -48,6 +49,7 @@ void column_sums(Context& ctx, int64_t rows, int64_t n, const Add& add, const Fi
 // Rows over the threads: body(row).
 template <class Body>
 void for_each_row(Context& ctx, int64_t rows, int64_t n, const Body& body) {
+  if (n == 0) return;
   parallel::ranges(ctx.threads, rows, max(1, kGrain / max(1, n)), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) body(i);
   });

@@ -185,14 +185,20 @@ void product_gradient(Context& ctx, const ReduceArgs& args, const void* x, const
         const int64_t first = item / inner * n * inner + item % inner;
         const T* in = static_cast<const T*>(x) + first;
         T* out = static_cast<T*>(dx) + first;
-        T before = static_cast<const T*>(dy)[item], after = 1;
+        // dx[i] = dy * (those before) * (those behind). A zero makes all but its own 0; two make all 0.
+        int64_t zeros = 0, zero = 0;
+        double others = static_cast<double>(static_cast<const T*>(dy)[item]);
         for (int64_t i = 0; i < n; ++i) {
-          out[i * inner] = before;
-          before *= in[i * inner];
+          if (in[i * inner] == 0)
+            ++zeros, zero = i;
+          else
+            others *= static_cast<double>(in[i * inner]);
         }
-        for (int64_t i = n - 1; i >= 0; --i) {
-          out[i * inner] *= after;
-          after *= in[i * inner];
+        if (zeros > 0) {
+          for (int64_t i = 0; i < n; ++i) out[i * inner] = T(0);
+          if (zeros == 1) out[zero * inner] = static_cast<T>(others);
+        } else {
+          for (int64_t i = 0; i < n; ++i) out[i * inner] = static_cast<T>(others / static_cast<double>(in[i * inner]));
         }
       }
     });
@@ -201,6 +207,7 @@ void product_gradient(Context& ctx, const ReduceArgs& args, const void* x, const
 
 void cumsum(Context& ctx, const ReduceArgs& args, bool reverse, const void* x, void* y) {
   const int64_t n = args.n, inner = args.inner;
+  if (n == 0) return;
   const auto run = [&](auto t, auto zero) {
     using T = decltype(t);
     parallel::ranges(ctx.threads, args.outer * inner, max(1, kGrain / max(1, n)), [&](int64_t begin, int64_t end, int) {

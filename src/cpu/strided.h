@@ -6,20 +6,21 @@
 namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
 // Runs row(a_offset, b_offset, first, count) for the innermost axis of the broadcast, outer axes cut over the threads.
+// `work`: elements behind each.
 template <class Row>
-void for_rows(Context& ctx, const StridedDims& dims, const Row& row) {
+void for_rows(Context& ctx, const StridedDims& dims, const Row& row, int64_t work = 1) {
   const int last = dims.rank - 1;
   const int64_t inner = dims.size[last];
   int64_t outer = 1;
   for (int i = 0; i < last; ++i) outer *= dims.size[i];
   if (outer == 0 || inner == 0) return;
   if (outer == 1) {  // one long row: cut it
-    parallel::ranges(ctx.threads, inner, kGrain, [&](int64_t begin, int64_t end, int) {
+    parallel::ranges(ctx.threads, inner, max(1, kGrain / work), [&](int64_t begin, int64_t end, int) {
       row(begin * dims.a_stride[last], begin * dims.b_stride[last], begin, end - begin);
     });
     return;
   }
-  parallel::ranges(ctx.threads, outer, max(1, kGrain / inner), [&](int64_t begin, int64_t end, int) {
+  parallel::ranges(ctx.threads, outer, max(1, kGrain / (inner * work)), [&](int64_t begin, int64_t end, int) {
     int64_t index[kMaxDims] = {}, a = 0, b = 0;
     for (int64_t rest = begin, i = last - 1; i >= 0; --i) {
       index[i] = rest % dims.size[i];

@@ -37,7 +37,7 @@ struct Symbol::Node {
 Symbol::Symbol(const Input& input) : node_(std::make_shared<Node>()) { node_->input = input; }
 
 Symbol Symbol::output(int i) const {
-  check(node_->layer.defined() && i >= 0 && i < 1024, "symbol", "there is no output ", i);
+  check(node_->layer.defined() && i >= 0 && i < Graph::kMaxOutputs, "symbol", "there is no output ", i);
   Symbol other = *this;
   other.output_ = i;
   return other;

@@ -2,8 +2,8 @@
 #include "mica/nn/init.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <mutex>
 
 #include "mica/nn/activation.h"
@@ -80,6 +80,8 @@ Tensor orthogonal(const Shape& shape, double gain, RandomKey key) {
 }  // namespace
 
 Tensor Initializer::operator()(const Shape& shape, RandomKey key, Device device) const {
+  check(std::isfinite(parameter) && (rule == Rule::constant || parameter >= 0), "initializer", name(),
+        " must have a number that is finite", rule == Rule::constant ? "" : " and not negative");
   const TensorOptions options{float32, device};
   double window = 1;
   for (int i = 0; i < shape.rank() - 2; ++i) window *= static_cast<double>(shape[i]);
@@ -121,11 +123,11 @@ Initializer Initializer::named(const std::string& name) {
       if (bracket == name.size()) return {known.rule};
       break;
     }
-    char* end = nullptr;
-    const char* text = name.c_str() + bracket + 1;
-    if (bracket == name.size()) break;
-    const double value = std::strtod(text, &end);
-    if (end != text && std::string_view(end) == ")" && std::isfinite(value)) return {known.rule, value};
+    double value = 0;
+    const char* last = name.c_str() + name.size();
+    if (bracket == name.size() || name.back() != ')') break;
+    const auto [end, error] = std::from_chars(name.c_str() + bracket + 1, last, value);  // whatever the locale
+    if (error == std::errc() && end == last - 1 && std::isfinite(value)) return {known.rule, value};
     break;
   }
   fail("initializer", "there is no initializer \"", name, "\"");

@@ -370,9 +370,10 @@ Graph Reader::graph(const Parsed& nodes, const std::string& output, const std::s
     const size_t colon = std::min(text.find(':'), text.size());
     const auto found = places.find(text.substr(0, colon));
     int number = 0;
-    for (size_t i = colon + 1; i < text.size() && number < 1024; ++i)
-      number = text[i] >= '0' && text[i] <= '9' ? number * 10 + (text[i] - '0') : 1024;
-    if (found == places.end() || number >= 1024 || colon + 1 == text.size() || (found->second < 0 && number > 0))
+    for (size_t i = colon + 1; i < text.size() && number < Graph::kMaxOutputs; ++i)
+      number = text[i] >= '0' && text[i] <= '9' ? number * 10 + (text[i] - '0') : Graph::kMaxOutputs;
+    if (found == places.end() || number >= Graph::kMaxOutputs || colon + 1 == text.size() ||
+        (found->second < 0 && number > 0))
       malformed(path_, where, " takes \"", text, "\", which nothing before it gives");
     return Graph::Value{found->second, number};
   };

@@ -1,6 +1,8 @@
 // What the ops share.
 #include "ops/common.h"
 
+#include <cmath>
+
 namespace mica::ops {
 
 kernels::StridedDims strided_dims(const Shape& shape, const int64_t* a_strides, const int64_t* b_strides) {
@@ -51,6 +53,30 @@ void bias_gradient(Gradients& g, int input, const Tensor& dy) {
   kernels_for(dy.device())
       .reduce_sum(ctx, {.dtype = dy.dtype(), .outer = 1, .n = n ? dy.elements() / n : 0, .inner = n}, 1.0, dy.raw(),
                   out(db.tensor), write(db));
+}
+
+bool holds(DType dtype, double value) {
+  switch (dtype) {
+    case DType::float32:
+    case DType::float64:
+    case DType::bfloat16: return true;
+    case DType::int32: return value == std::trunc(value) && value >= -0x1p31 && value < 0x1p31;
+    case DType::int64: return value == std::trunc(value) && value >= -0x1p63 && value < 0x1p63;
+    case DType::uint8: return value == std::trunc(value) && value >= 0 && value < 256;
+  }
+  return false;
+}
+
+void check_size(const char* op, const Shape& shape) {
+  int64_t elements = 1;
+  for (const int64_t size : shape)
+    check(size == 0 || (!__builtin_mul_overflow(elements, size, &elements) && elements < (int64_t{1} << 46)), op,
+          "too many elements: ", shape);
+}
+
+void check_number(const char* op, const Tensor& x) {
+  check(x.defined(), op, "the input is undefined");
+  check(x.dtype() != bfloat16, op, "not defined for ", x.dtype());
 }
 
 int checked_axis(const char* op, const Shape& shape, int axis) {

@@ -57,6 +57,18 @@ struct AroundAxis {
   int64_t outer = 1, n, inner = 1;
 };
 
+/// Whether a number is a value of the dtype, but for rounding: integers hold integers within their range.
+bool holds(DType dtype, double value);
+
+/// Throws Error naming `op` when a result of this shape cannot be.
+void check_size(const char* op, const Shape& shape);
+
+/// Throws Error naming `op` unless x is defined and of a dtype that is compared and counted: any but bfloat16.
+void check_number(const char* op, const Tensor& x);
+
+/// x summed over the axes in which `shape` was broadcast to x's: the gradient of broadcast_to. Not recorded.
+Tensor sum_to(const Tensor& x, const Shape& shape);
+
 /// `axis` counted from the front; throws Error in the name of `op` when `shape` does not have it.
 int checked_axis(const char* op, const Shape& shape, int axis);
 

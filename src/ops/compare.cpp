@@ -34,7 +34,7 @@ namespace {
 
 // |x| compared with infinity; integers are finite.
 Tensor magnitude(const char* op, const Tensor& x, Tensor (*test)(const Tensor&, double), bool of_integers) {
-  check(x.defined(), op, "the input is undefined");
+  ops::check_number(op, x);
   if (!is_floating(x.dtype())) return full(x.shape(), of_integers, {uint8, x.device()});
   return test(abs(x.detach()), std::numeric_limits<double>::infinity());
 }
@@ -60,17 +60,17 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   if (Tape* tape = is_floating(a.dtype()) ? Tape::recording(a, b) : nullptr)
     tape->record("where", {&a, &b}, {&y}, {&mask}, [a_shape = a.shape(), b_shape = b.shape()](Gradients& g) {
       const Tensor nothing = zeros({}, {g.dy().dtype(), g.dy().device()});
-      if (g.needs(0)) g.add(0, sum_to(where(g.saved(0), g.dy(), nothing), a_shape));
-      if (g.needs(1)) g.add(1, sum_to(where(g.saved(0), nothing, g.dy()), b_shape));
+      if (g.needs(0)) g.add(0, ops::sum_to(where(g.saved(0), g.dy(), nothing), a_shape));
+      if (g.needs(1)) g.add(1, ops::sum_to(where(g.saved(0), nothing, g.dy()), b_shape));
     });
   return y;
 }
 
 Tensor clip(const Tensor& x, double low, double high) {
-  check(x.defined(), "clip", "the input is undefined");
+  ops::check_float("clip", "the input", x);
   check(low <= high, "clip", "the bounds must be in order, got ", low, " and ", high);
   Tensor y = minimum(maximum(x.detach(), low), high);
-  if (Tape* tape = is_floating(x.dtype()) ? Tape::recording(x) : nullptr)
+  if (Tape* tape = Tape::recording(x))
     tape->record("clip", {&x}, {&y}, {&x}, [low, high](Gradients& g) {
       const Tensor& v = g.saved(0);
       g.add(0, where(logical_and(greater(v, low), less(v, high)), g.dy(), 0));

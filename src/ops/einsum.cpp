@@ -156,12 +156,13 @@ Tensor einsum(std::string_view equation, std::span<const Tensor> operands) {
     for (size_t i = 0; i < term.labels.size(); ++i) {
       int64_t& known = size_of_label(term.labels[i]);
       const int64_t size = term.x.dim(static_cast<int>(i));
-      const bool broadcasts = !is_letter(term.labels[i]) && (size == 1 || known == 1);
+      const bool broadcasts = size == 1 || known == 1;
       if (is_letter(term.labels[i]))
-        check(known < 0 || known == size, "einsum", "axis \"", term.labels[i], "\" has size ", known, " and ", size);
+        check(known < 0 || known == size || broadcasts, "einsum", "axis \"", term.labels[i], "\" has size ", known,
+              " and ", size);
       else
         check(known < 0 || known == size || broadcasts, "einsum", "axes of \"...\" have sizes ", known, " and ", size);
-      known = broadcasts && known >= 0 ? (known == 1 ? size : known) : size;
+      known = known < 0 || known == 1 ? size : known;
     }
 
   Labels output;
@@ -175,6 +176,7 @@ Tensor einsum(std::string_view equation, std::span<const Tensor> operands) {
       if (count == 1) output += label;
     }
   }
+  check(dots == 0 || has(output, '0'), "einsum", "the result leaves out the axes of \"...\"");
   check(output.size() <= Shape::kMaxRank, "einsum", "the result has more than 8 axes");
   for (const char label : output) {
     check(size_of_label(label) >= 0, "einsum", "no operand has the result's axis \"", label, "\"");
@@ -185,7 +187,7 @@ Tensor einsum(std::string_view equation, std::span<const Tensor> operands) {
   // Axes of size 1 that broadcast are left out: a product with what does not have an axis is the same for all of it.
   for (Term& term : terms)
     for (size_t i = term.labels.size(); i-- > 0;)
-      if (!is_letter(term.labels[i]) && term.x.dim(static_cast<int>(i)) == 1 && size_of_label(term.labels[i]) != 1) {
+      if (term.x.dim(static_cast<int>(i)) == 1 && size_of_label(term.labels[i]) != 1) {
         term.x = squeeze(term.x, static_cast<int>(i));
         term.labels.erase(i, 1);
       }

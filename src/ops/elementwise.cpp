@@ -70,8 +70,8 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
   if (Tape* tape = is_floating(a.dtype()) ? Tape::recording(a, b) : nullptr) {
     if (op == BinaryOp::add || op == BinaryOp::subtract) {
       tape->record(name, {&a, &b}, {&y}, {}, [op, a_shape = a.shape(), b_shape = b.shape()](Gradients& g) {
-        if (g.needs(0)) g.add(0, sum_to(g.dy(), a_shape));
-        if (g.needs(1)) g.add(1, sum_to(op == BinaryOp::add ? g.dy() : negative(g.dy()), b_shape));
+        if (g.needs(0)) g.add(0, ops::sum_to(g.dy(), a_shape));
+        if (g.needs(1)) g.add(1, ops::sum_to(op == BinaryOp::add ? g.dy() : negative(g.dy()), b_shape));
       });
     } else {
       tape->record(name, {&a, &b}, {&y}, {&a, &b}, [op, dims](Gradients& g) {
@@ -82,7 +82,7 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
           kernels_for(dx.device())
               .binary_gradient(c, op, i, dx.dtype(), dims, g.saved(0).raw(), g.saved(1).raw(), g.dy().raw(),
                                ops::out(dx));
-          g.add(i, sum_to(dx, g.saved(i).shape()));
+          g.add(i, ops::sum_to(dx, g.saved(i).shape()));
         }
       });
     }
@@ -91,7 +91,7 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
 }
 
 Tensor scalar_like(double value, const Tensor& x) {
-  check(is_floating(x.dtype()) || value == std::trunc(value), "scalar", "a tensor of ", x.dtype(), " and ", value,
+  check(ops::holds(x.dtype(), value), "scalar", "a tensor of ", x.dtype(), " and ", value,
         " do not mix: convert the tensor with .to(float32) first");
   return full({}, value, {x.dtype(), x.device()});
 }

@@ -35,7 +35,8 @@ Tensor gathered(const char* op, const Tensor& x, const Tensor& index, const Shap
 
 // `indices` must have x's shape but for `axis`.
 void check_along(const char* op, const Tensor& x, const Tensor& indices, int axis) {
-  check(indices.defined() && indices.device() == x.device(), op, "indices must be on ", x.device());
+  check(indices.defined(), op, "the indices are undefined");
+  check(indices.device() == x.device(), op, "indices must be on ", x.device());
   check(indices.rank() == x.rank() && ops::with_size(indices.shape(), axis, 0) == ops::with_size(x.shape(), axis, 0),
         op, "indices must have the input's shape but for axis ", axis, ": ", x.shape(), " and ", indices.shape());
 }
@@ -45,7 +46,8 @@ void check_along(const char* op, const Tensor& x, const Tensor& indices, int axi
 Tensor take(const Tensor& x, const Tensor& indices, int axis) {
   check(x.defined(), "take", "the input is undefined");
   const int a = ops::checked_axis("take", x.shape(), axis);
-  check(indices.defined() && indices.device() == x.device(), "take", "indices must be on ", x.device());
+  check(indices.defined(), "take", "the indices are undefined");
+  check(indices.device() == x.device(), "take", "indices must be on ", x.device());
   check(x.rank() - 1 + indices.rank() <= Shape::kMaxRank, "take", "the result would have more than 8 axes: ", x.shape(),
         " and indices ", indices.shape());
   int64_t sizes[Shape::kMaxRank];
@@ -61,7 +63,8 @@ Tensor take(const Tensor& x, const Tensor& indices, int axis) {
 Tensor embedding(const Tensor& table, const Tensor& tokens) {
   ops::check_float("embedding", "the table", table);
   check(table.rank() == 2, "embedding", "the table must be [tokens, size], got ", table.shape());
-  check(tokens.defined() && tokens.device() == table.device(), "embedding", "tokens must be on ", table.device());
+  check(tokens.defined(), "embedding", "the tokens are undefined");
+  check(tokens.device() == table.device(), "embedding", "tokens must be on ", table.device());
   const Shape shape = ops::with_axis("embedding", tokens.shape(), -1, table.dim(1));
   const Tensor index = ops::checked_tokens("embedding", tokens, table.dim(0));
   return gathered("embedding", table, index, shape, gather_args(table, 0, index.elements(), true));
@@ -101,6 +104,7 @@ Tensor scatter_add(const Tensor& x, const Tensor& indices, const Tensor& updates
 
 Tensor one_hot(const Tensor& labels, int64_t classes) {
   check(classes >= 1 && classes < (int64_t{1} << 40), "one_hot", "there must be at least one class, got ", classes);
+  check(labels.defined(), "one_hot", "the labels are undefined");
   const Tensor wide = ops::checked_labels("one_hot", labels.to(Device::cpu()), classes);
   Tensor y = zeros(ops::with_axis("one_hot", labels.shape(), -1, classes));
   float* out = y.mutable_data<float>();
@@ -157,7 +161,7 @@ Tensor running_sum(const Tensor& x, const kernels::ReduceArgs& args, bool revers
 }  // namespace
 
 Tensor cumsum(const Tensor& x, int axis) {
-  check(x.defined() && x.dtype() != bfloat16, "cumsum", "not defined for ", x.dtype());
+  ops::check_number("cumsum", x);
   const AroundAxis at(x.shape(), ops::checked_axis("cumsum", x.shape(), axis));
   const Tensor wide = is_floating(x.dtype()) ? x : x.to(int64);
   const kernels::ReduceArgs args{.dtype = wide.dtype(), .outer = at.outer, .n = at.n, .inner = at.inner};

@@ -74,7 +74,8 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape) {
       .copy(ctx, x.dtype(), ops::broadcast_dims(shape, x.shape(), shape), x.raw(), ops::out(y),
             kernels::Write::overwrite);
   if (Tape* tape = is_floating(x.dtype()) ? Tape::recording(x) : nullptr)
-    tape->record("broadcast_to", {&x}, {&y}, {}, [from = x.shape()](Gradients& g) { g.add(0, sum_to(g.dy(), from)); });
+    tape->record("broadcast_to", {&x}, {&y}, {},
+                 [from = x.shape()](Gradients& g) { g.add(0, ops::sum_to(g.dy(), from)); });
   return y;
 }
 
@@ -213,7 +214,8 @@ Tensor slice(const Tensor& x, std::span<const Range> ranges) {
   int axis = 0;
   for (const Range& range : ranges) {
     const int64_t n = x.dim(axis);
-    check(range.step != 0 && range.step != Range::kNone, "slice", "the step of axis ", axis, " must not be 0");
+    check(range.step != 0 && range.step != Range::kNone, "slice", "the step of axis ", axis,
+          " must be a number other than 0");
     const bool forward = range.step > 0;
     // Forwards from [0, n], backwards from [-1, n - 1]: the bounds are places between which elements lie.
     const int64_t low = forward ? 0 : -1, high = forward ? n : n - 1;
@@ -267,6 +269,10 @@ Tensor pad(const Tensor& x, std::span<const PadWidth> widths, PadOptions options
     shape[axis] += width.before + width.after;
     ++axis;
   }
+  ops::check_size("pad", shape);
+  if (shape.elements() == 0) return empty(shape, {x.dtype(), x.device()});
+  check(options.mode != PadMode::constant || ops::holds(x.dtype(), options.value), "pad", options.value,
+        " is no value of ", x.dtype());
   if (options.mode != PadMode::constant) {
     Tensor y = x;
     axis = 0;
@@ -321,11 +327,15 @@ Tensor flip(const Tensor& x, const Axes& axes) {
 namespace {
 
 // x [outer, n, inner] as [outer, n, count, inner] (inside) or [outer, count, n, inner], the copies made one axis with n.
-Tensor repeated(const Tensor& x, int64_t count, int axis, bool inside) {
+Tensor repeated(const char* op, const Tensor& x, int64_t count, int axis, bool inside) {
   const AroundAxis at(x.shape(), axis);
+  int64_t size = 0;
+  check(!__builtin_mul_overflow(at.n, count, &size), op, "too many elements: ", count, " times axis ", axis, " of ",
+        x.shape());
+  ops::check_size(op, ops::with_size(x.shape(), axis, size));
   const Tensor y = inside ? broadcast_to(x.reshape({at.outer * at.n, 1, at.inner}), {at.outer * at.n, count, at.inner})
                           : broadcast_to(x.reshape({at.outer, 1, at.n * at.inner}), {at.outer, count, at.n * at.inner});
-  return y.reshape(ops::with_size(x.shape(), axis, at.n * count));
+  return y.reshape(ops::with_size(x.shape(), axis, size));
 }
 
 void check_count(const char* op, int64_t count) {
@@ -338,7 +348,7 @@ Tensor repeat(const Tensor& x, int64_t count, int axis) {
   check(x.defined(), "repeat", "the tensor is undefined");
   check_count("repeat", count);
   const int a = ops::checked_axis("repeat", x.shape(), axis);
-  return count == 1 ? x.clone() : repeated(x, count, a, true);
+  return count == 1 ? x.clone() : repeated("repeat", x, count, a, true);
 }
 
 Tensor tile(const Tensor& x, std::span<const int64_t> counts) {
@@ -351,7 +361,7 @@ Tensor tile(const Tensor& x, std::span<const int64_t> counts) {
   Tensor y = x.reshape(shape);
   int axis = shape.rank() - given;
   for (const int64_t count : counts) {
-    if (count != 1) y = repeated(y, count, axis, false);
+    if (count != 1) y = repeated("tile", y, count, axis, false);
     ++axis;
   }
   return y.shares_storage_with(x) ? y.clone() : y;
@@ -377,6 +387,7 @@ namespace {
 
 Tensor triangle(const char* op, const Tensor& x, int64_t k, bool lower) {
   check(x.defined() && x.rank() >= 2, op, "the input must have at least 2 axes, got ", x.shape());
+  if (x.elements() == 0) return x.clone();
   const TensorOptions wide{int64, x.device()};
   const Tensor rows = arange(0, static_cast<double>(x.dim(-2)), 1, wide).reshape({x.dim(-2), 1});
   const Tensor columns = arange(0, static_cast<double>(x.dim(-1)), 1, wide);

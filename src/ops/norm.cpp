@@ -84,11 +84,11 @@ BatchNormResult batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& b
   return {normalized(x, mean, rsqrt(variance + epsilon), gamma, beta, true), mean, variance};
 }
 
-Tensor batch_norm(const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& gamma, const Tensor& beta,
-                  double epsilon) {
-  check_norm("batch_norm", x, gamma, beta, epsilon);
-  check_each("batch_norm", "the mean", mean, x);
-  check_each("batch_norm", "the variance", variance, x);
+Tensor batch_norm_inference(const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& gamma,
+                            const Tensor& beta, double epsilon) {
+  check_norm("batch_norm_inference", x, gamma, beta, epsilon);
+  check_each("batch_norm_inference", "the mean", mean, x);
+  check_each("batch_norm_inference", "the variance", variance, x);
   return normalized(x, mean.detach(), rsqrt(variance.detach() + epsilon), gamma, beta, false);
 }
 

@@ -131,7 +131,7 @@ Tensor sum(const Tensor& x, const Axes& axes, bool keepdims) {
 Tensor mean(const Tensor& x, const Axes& axes, bool keepdims) { return reduce("mean", x, axes, keepdims, true); }
 
 Tensor prod(const Tensor& x, const Axes& axes, bool keepdims) {
-  check(x.defined() && x.dtype() != bfloat16, "prod", "not defined for ", x.dtype());
+  ops::check_number("prod", x);
   const unsigned mask = axes.mask("prod", x.shape());
   const Tensor wide = is_floating(x.dtype()) ? x : x.to(int64);
   Context ctx = context(x.device());
@@ -153,13 +153,15 @@ Tensor prod(const Tensor& x, const Axes& axes, bool keepdims) {
 namespace {
 
 Tensor extreme(const char* op, kernels::ReduceOp which, const Tensor& x, const Axes& axes, bool keepdims) {
-  check(x.defined() && x.dtype() != bfloat16, op, "not defined for ", x.dtype());
+  ops::check_number(op, x);
   const unsigned mask = axes.mask(op, x.shape());
   check(count_of(x.shape(), mask) > 0, op, "there is nothing to choose from along the axes of ", x.shape());
   Tensor y = finished(folded(which, x, mask), x, mask, keepdims);
   if (Tape* tape = is_floating(x.dtype()) ? Tape::recording(x) : nullptr)
     tape->record(op, {&x}, {&y}, {&x, &y}, [mask, kept = reduced(x.shape(), mask, true)](Gradients& g) {
-      const Tensor chosen = equal(g.saved(0), g.saved(1).reshape(kept)).to(g.dy().dtype());
+      // Where there is a NaN, it was chosen.
+      const Tensor& in = g.saved(0);
+      const Tensor chosen = logical_or(equal(in, g.saved(1).reshape(kept)), isnan(in)).to(g.dy().dtype());
       const Tensor share = g.dy().reshape(kept) / maximum(scaled_sum(chosen, mask, 1), 1);
       g.add(0, chosen * share);
     });
@@ -178,7 +180,7 @@ Tensor min(const Tensor& x, const Axes& axes, bool keepdims) {
 namespace {
 
 Tensor truth(const char* op, kernels::ReduceOp which, const Tensor& x, const Axes& axes, bool keepdims) {
-  check(x.defined() && x.dtype() != bfloat16, op, "not defined for ", x.dtype());
+  ops::check_number(op, x);
   const unsigned mask = axes.mask(op, x.shape());
   const Tensor nonzero = not_equal(x, 0);
   return finished(folded(which, nonzero, mask), nonzero, mask, keepdims);
@@ -197,8 +199,9 @@ Tensor var(const Tensor& x, const Axes& axes, bool keepdims, int64_t ddof) {
   ops::check_float("var", "the input", x);
   check(ddof >= 0 && ddof < (int64_t{1} << 40), "var", "ddof must not be negative or huge, got ", ddof);
   const auto n = static_cast<double>(count_of(x.shape(), axes.mask("var", x.shape())));
-  // The mean takes no part in the gradient: the deviations sum to 0.
-  const Tensor deviation = x - mean(x.detach(), axes, true);
+  // The mean takes no part in the gradient: the deviations sum to 0, and do so exactly once what its rounding left of
+  // them is taken away too.
+  const Tensor rough = x - mean(x.detach(), axes, true), deviation = rough - mean(rough.detach(), axes, true);
   return sum(square(deviation), axes, keepdims) / std::max(n - static_cast<double>(ddof), 0.0);
 }
 
@@ -238,7 +241,8 @@ Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdims) {
   if (Tape* tape = Tape::recording(x))
     tape->record("logsumexp", {&x}, {&y}, {&x, &y}, [kept](Gradients& g) {
       const Tensor total = g.saved(1).reshape(kept);
-      const Tensor share = exp(g.saved(0) - where(isfinite(total), total, 0));  // of nothing but -inf: 0 each
+      const Tensor share = exp(g.saved(0) - where(equal(total, -std::numeric_limits<double>::infinity()), 0,
+                                                  total));  // of -inf alone: 0 each
       g.add(0, share * g.dy().reshape(kept));
     });
   return y;
@@ -247,7 +251,7 @@ Tensor logsumexp(const Tensor& x, const Axes& axes, bool keepdims) {
 namespace {
 
 Tensor position(const char* op, kernels::ReduceOp which, const Tensor& x, int axis) {
-  check(x.defined() && x.dtype() != bfloat16, op, "not defined for ", x.dtype());
+  ops::check_number(op, x);
   const int a = ops::checked_axis(op, x.shape(), axis);
   check(x.dim(a) > 0, op, "axis ", axis, " of ", x.shape(), " is empty");
   const ops::AroundAxis at(x.shape(), a);
@@ -264,7 +268,7 @@ Tensor position(const char* op, kernels::ReduceOp which, const Tensor& x, int ax
 Tensor argmax(const Tensor& x, int axis) { return position("argmax", kernels::ReduceOp::max, x, axis); }
 Tensor argmin(const Tensor& x, int axis) { return position("argmin", kernels::ReduceOp::min, x, axis); }
 
-Tensor sum_to(const Tensor& x, const Shape& shape) {
+Tensor ops::sum_to(const Tensor& x, const Shape& shape) {
   if (x.shape() == shape) return x;
   unsigned mask = 0;
   const int extra = x.rank() - shape.rank();

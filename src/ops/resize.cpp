@@ -49,6 +49,7 @@ Tensor resize2d(const Tensor& x, Size2 size, Interpolation interpolation) {
   check(size.h >= 1 && size.w >= 1 && size.h < kMost && size.w < kMost, "resize2d",
         "sizes must be at least 1 and not huge, got ", size.h, " and ", size.w);
   check(x.dim(1) >= 1 && x.dim(2) >= 1, "resize2d", "the images have no pixels: ", x.shape());
+  ops::check_size("resize2d", {x.dim(0), size.h, size.w, x.dim(3)});
   const auto along = interpolation == Interpolation::nearest ? nearest : linear;
   Tensor y = x;
   if (size.h != x.dim(1)) y = along(y, 1, size.h);

@@ -106,6 +106,7 @@ TEST_CASE("tensor: arange ends before stop, and is empty where it begins there")
 TEST_CASE("tensor: linspace ends at stop, exactly") {
   CHECK(close(linspace(0, 1, 5), {0, 0.25, 0.5, 0.75, 1}));
   CHECK(close(linspace(3, -1, 3, {int64}), {3, 1, -1}));
+  CHECK(close(linspace(-1, 0, 3, {int64}), {-1, -1, 0}));  // rounded down
   CHECK(close(linspace(2, 9, 1), {2}));
   CHECK(linspace(0, 1, 0).shape() == Shape{0});
   CHECK(linspace(0, 0.1, 4, {float64}).at({3}) == 0.1);

@@ -404,6 +404,12 @@ def elementwise():
             family.add(name, op, {}, {"a": rng.uniform(low, high, left), "b": rng.uniform(low, high, right)}, function)
     for op in ("maximum", "minimum"):  # each gets half of the gradient where both are equal
         family.add(f"{op}_ties", op, {}, {"a": np.array([1.0, 2, 3]), "b": np.array([1.0, 3, 3])}, BINARY[op][0])
+    for op, function in (("leaky_relu", F.leaky_relu), ("elu", F.elu)):
+        a = as_input(np.array([-1.5, 0.0, 2.0])).requires_grad_()
+        y = function(a, 0.25)
+        dy = torch.ones_like(y)
+        family.store(f"{op}_at_0", op, {}, {"a": a, "b": as_input(0.25), "dy": dy},
+                     {"y": y, "da": torch.autograd.grad(y, a, dy)[0]})
     family.write()
 
 

@@ -107,6 +107,11 @@ TEST_CASE("initializers: orthogonal columns, or rows where there are fewer, time
     CHECK(close(gram, eye(gram.dim(0)) * 4, {0, 1e-5}));
   }
   CHECK(nn::init::orthogonal()({0, 3}, kKey).shape() == Shape{0, 3});
+  for (const nn::Initializer wrong : {nn::init::uniform(-0.5), nn::init::truncated_normal(-0.5)})
+    CHECK(error_text([&] { wrong({3}, kKey); }) ==
+          "[initializer] " + wrong.name() + " must have a number that is finite and not negative");
+  CHECK(error_text([] { nn::init::constant(std::numeric_limits<double>::infinity())({3}, kKey); }) ==
+        "[initializer] constant(inf) must have a number that is finite");
   CHECK(error_text([] { nn::init::orthogonal()({3}, kKey); }) ==
         "[orthogonal] the parameter must have at least 2 axes, got [3]");
 }

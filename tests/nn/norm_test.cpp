@@ -28,7 +28,8 @@ TEST_CASE("batch norm: trains by the batch's statistics, and keeps running ones 
   CHECK(floats(layer.moving_mean()) == std::vector<float>{0.5, 5});
   CHECK(floats(layer.moving_variance()) == std::vector<float>{1, 25.75});
   // Inference goes by those, and changes nothing.
-  CHECK(close(layer(x), batch_norm(x, tensor({0.5, 5}), tensor({1, 25.75}), ones({2}), zeros({2})), kPointwise));
+  CHECK(close(layer(x), batch_norm_inference(x, tensor({0.5, 5}), tensor({1, 25.75}), ones({2}), zeros({2})),
+              kPointwise));
   CHECK(floats(layer.moving_mean()) == std::vector<float>{0.5, 5});
 }
 

@@ -62,7 +62,9 @@ TEST_CASE("up-sampling: pixels repeated, or blended") {
   CHECK(floats(nn::UpSampling2D({1, 2}, {.interpolation = Interpolation::bilinear})(x)) ==
         std::vector<float>{0, 1, 3, 4});
   CHECK(nn::UpSampling2D({2, 3})(zeros({0, 4, 5, 6})).shape() == Shape{0, 8, 15, 6});
-  CHECK(error_text([] { nn::UpSampling2D({0, 1}); }) == "[up_sampling2d] factors must be at least 1, got 0 and 1");
+  CHECK(error_text([] {
+          nn::UpSampling2D({0, 1});
+        }) == "[up_sampling2d] factors must be at least 1 and not huge, got 0 and 1");
   CHECK(error_text([] {
           nn::UpSampling2D(2)(zeros({2, 2}));
         }) == "[up_sampling2d] the input must be images [N,H,W,C], got [2,2]");

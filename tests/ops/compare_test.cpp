@@ -2,8 +2,10 @@
 #include "mica/ops/compare.h"
 
 #include <limits>
+#include <string>
 
 #include "mica/autograd/gradcheck.h"
+#include "mica/ops/manipulate.h"
 #include "support/golden.h"
 #include "support/wrong_use.h"
 
@@ -76,13 +78,36 @@ TEST_CASE("NaN is equal to nothing, not to itself, and neither more nor less") {
   CHECK(close(logical_not(tensor({0, 2, -1})), {1, 0, 0}));
 }
 
-TEST_CASE("where hides what it does not choose: no NaN comes through, nor into the gradient") {
+TEST_CASE("where hides what it does not choose, and gives it no gradient") {
   Tape tape;
-  Tensor x = tensor({0, 4});
-  tape.watch(x);
-  const Tensor y = where(greater(x, 0), sqrt(x), 0);
-  CHECK(close(y, {0, 2}));
-  CHECK(close(where(tensor({1, 0}, {uint8}), tensor({1, kNan}), 5), {1, 5}));
+  Tensor a = tensor({1, kNan}), b = tensor({kInfinity, 5});
+  tape.watch(a);
+  tape.watch(b);
+  const Tensor y = where(tensor({1, 0}, {uint8}), a, b);
+  CHECK(close(y, {1, 5}));
+  const Tensors gradients = tape.gradient(sum(y), {a, b});
+  CHECK(close(gradients[0], {1, 0}));
+  CHECK(close(gradients[1], {0, 1}));
+}
+
+TEST_CASE("a number that the integer dtype does not have is refused, not cut to its range") {
+  const Tensor bytes = tensor({0, 255}, {uint8}), ints = tensor({1}, {int32});
+  CHECK(close(less_equal(bytes, 255), {1, 1}));
+  const auto refused = [](const char* dtype, const char* value) {
+    return std::string("[scalar] a tensor of ") + dtype + " and " + value +
+           " do not mix: convert the tensor with .to(float32) first";
+  };
+  check_wrong_use({
+      {refused("uint8", "256"), [=] { less(bytes, 256); }},
+      {refused("uint8", "-1"), [=] { greater(bytes, -1); }},
+      {refused("int32", "3e+09"), [=] { less(ints, 3e9); }},
+      {refused("int32", "inf"), [=] { equal(ints, kInfinity); }},
+      {refused("uint8", "300"), [=] { where(bytes, bytes, 300); }},
+      {"[pad] -3 is no value of uint8",
+       [=] {
+         pad(bytes, {{1, 1}}, {.value = -3});
+       }},
+  });
 }
 
 TEST_CASE("operands that do not fit are refused") {

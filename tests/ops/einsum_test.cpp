@@ -36,6 +36,11 @@ TEST_CASE("a product by einsum is matmul's, to the bit") {
   CHECK(same_bits(einsum("bij,bjk->bik", {a, b}), matmul(a, b)));
 }
 
+TEST_CASE("axes of size 1 broadcast") {
+  const Tensor a = sample({2, 1}, float64), b = sample({3, 4}, float64, 1);
+  CHECK(close(einsum("ij,jk->ik", {a, b}), matmul(broadcast_to(a, {2, 3}), b), kFloat64));
+}
+
 TEST_CASE("what only names its input again is a copy") {
   Tensor x = ones({2, 3});
   const Tensor y = einsum("ij->ij", {x});
@@ -56,6 +61,7 @@ TEST_CASE("equations that are malformed or do not fit are refused") {
        [=] {
          einsum("ij", {x, x});
        }},
+      {"[einsum] the result leaves out the axes of \"...\"", [=] { einsum("...i->i", {x}); }},
       {"[einsum] axis \"j\" has size 3 and 2",
        [=] {
          einsum("ij,jk->ik", {x, x});

@@ -126,6 +126,36 @@ TEST_CASE("a transposition of a large matrix, of any sides, is right at every el
   CHECK(same_bits(transpose(y, {3, 2, 1, 0}), x));
 }
 
+TEST_CASE("the gradients of two transpositions of a large matrix add up") {
+  Tape tape;
+  Tensor x = counting({40, 50}, float32);
+  tape.watch(x);
+  const Tensor w = sample({50, 40}, float32), y = sum(transpose(x) * w) + sum(transpose(x) * w * 2);
+  CHECK(close(tape.gradient(y, {x})[0], transpose(w * 3), kPointwise));
+}
+
+TEST_CASE("results that are empty cost nothing, whatever their sides; those that are too large are refused at once") {
+  const Tensor none = zeros({int64_t{1} << 40, 0});
+  CHECK(transpose(none).shape() == Shape{0, int64_t{1} << 40});
+  CHECK(tril(none).shape() == none.shape());
+  CHECK(pad(zeros({0, 1}), {{0, 0}, {int64_t{1} << 30, 0}}, {.mode = PadMode::edge}).shape() ==
+        Shape{0, (int64_t{1} << 30) + 1});
+  check_wrong_use({
+      {"[tile] too many elements: 17179869184 times axis 0 of [1073741824,0]",
+       [] {
+         tile(zeros({1 << 30, 0}), {int64_t{1} << 34, 1});
+       }},
+      {"[repeat] too many elements: [1099511627775,1024]",
+       [] {
+         repeat(ones({1, 1024}), (int64_t{1} << 40) - 1, 0);
+       }},
+      {"[pad] too many elements: [1099511627776,1024]",
+       [] {
+         pad(ones({1, 1024}), {{(int64_t{1} << 40) - 1, 0}, {0, 0}}, {.mode = PadMode::edge});
+       }},
+  });
+}
+
 TEST_CASE("expand_dims and squeeze are views that undo each other") {
   const Tensor x = counting({2, 3});
   CHECK(expand_dims(x, 0).shape() == Shape{1, 2, 3});
@@ -214,7 +244,7 @@ TEST_CASE("arguments that do not fit are refused") {
        [=] {
          slice(x, {{}, {}, {}});
        }},
-      {"[slice] the step of axis 1 must not be 0",
+      {"[slice] the step of axis 1 must be a number other than 0",
        [=] {
          slice(x, {{}, {0, 1, 0}});
        }},

@@ -6,6 +6,7 @@
 
 #include "mica/autograd/gradcheck.h"
 #include "mica/ops/manipulate.h"
+#include "ops/common.h"
 #include "support/golden.h"
 #include "support/wrong_use.h"
 
@@ -202,9 +203,29 @@ TEST_CASE("where all values are equal, the gradients of stddev and norm are 0, a
     CHECK(close(tape.gradient(deviation ? stddev(x) : norm(x), {x})[0], {0, 0, 0, 0, 0}));
   }
   Tape tape;
-  Tensor x = full({2}, -kInfinity);
+  Tensor x = full({2}, -kInfinity), rounded = full({100003}, 0.1);  // whose mean in float32 is not 0.1
   tape.watch(x);
   CHECK(close(tape.gradient(logsumexp(x), {x})[0], {0, 0}));
+  Tape another;
+  another.watch(rounded);
+  CHECK(max(abs(another.gradient(stddev(rounded), {rounded})[0])).item() == 0);
+}
+
+TEST_CASE("gradients go to what made the result: infinities, NaN, the one zero of a product") {
+  const auto gradient = [](Tensor (*f)(const Tensor&), const Tensor& values) {
+    Tape tape;
+    Tensor x = values;
+    tape.watch(x);
+    return tape.gradient(f(x), {x})[0];
+  };
+  const auto lse = [](const Tensor& x) { return logsumexp(x); };
+  const auto largest = [](const Tensor& x) { return max(x); };
+  const auto product = [](const Tensor& x) { return prod(x); };
+  CHECK(close(gradient(lse, tensor({5, kInfinity})), {0, kNan}));  // exp(x - y), as PyTorch says
+  CHECK(close(gradient(largest, tensor({1, kNan})), {0, 1}));
+  CHECK(close(gradient(largest, tensor({2, 1, 2})), {0.5, 0, 0.5}));
+  CHECK(close(gradient(product, tensor({1e30, 1e30, 1e-30, 0})), {0, 0, 0, 1e30}, kPointwise));
+  CHECK(close(gradient(product, tensor({0, 3, 0})), {0, 0, 0}));
 }
 
 TEST_CASE("integers are reduced exactly: sums and products in int64, the others in their dtype") {
@@ -291,7 +312,7 @@ TEST_CASE("sum_to undoes broadcast_to") {
     CAPTURE(to);
     const Tensor x = sample(from), wide = broadcast_to(x, to);
     const double copies = static_cast<double>(to.elements()) / static_cast<double>(from.elements());
-    CHECK(close(sum_to(wide, from), x * copies, kFloat64));
+    CHECK(close(ops::sum_to(wide, from), x * copies, kFloat64));
     CHECK(gradcheck([&](const Tensors& t) { return broadcast_to(t[0], to); }, {x}) <= 1e-6);
   }
 }

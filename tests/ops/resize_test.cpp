@@ -47,6 +47,10 @@ TEST_CASE("resize2d refuses what is no image, and sizes below 1") {
        [] {
          resize2d(ones({1, 2, 2, 1}), {0, 2});
        }},
+      {"[resize2d] too many elements: [1,16777216,134217728,1]",
+       [] {
+         resize2d(ones({1, 1, 1, 1}), {1 << 24, 1 << 27});
+       }},
       {"[resize2d] the images have no pixels: [1,0,2,1]",
        [] {
          resize2d(ones({1, 0, 2, 1}), {2, 2});

@@ -39,6 +39,7 @@ class Symbol {
 class Graph {
  public:
   static constexpr const char* kType = "Functional";
+  static constexpr int kMaxOutputs = 16;  ///< of one layer
   /// The input (node -1), or the result `output` of a node.
   struct Value {
     int node = -1, output = 0;

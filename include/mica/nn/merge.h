@@ -60,13 +60,19 @@ struct Average : detail::Merge<Average, mica::add> {
 class Concatenate : public Module<Concatenate> {
  public:
   static constexpr const char* kType = "Concatenate";
-  explicit Concatenate(int64_t axis = -1) : axis_(axis) {
-    check(axis >= -Shape::kMaxRank && axis < Shape::kMaxRank, "concatenate", "there is no axis ", axis);
+  explicit Concatenate(int64_t axis = -1) : axis_(axis) { check_axis(); }
+  Tensor forward(std::span<const Tensor> xs, Call&) const {
+    check_axis();
+    return concat(xs, static_cast<int>(axis_));
   }
-  Tensor forward(std::span<const Tensor> xs, Call&) const { return concat(xs, static_cast<int>(axis_)); }
   void visit(Visitor& v) { v("axis", axis_); }
 
  private:
+  // A loaded layer has not been through the constructor.
+  void check_axis() const {
+    check(axis_ >= -Shape::kMaxRank && axis_ < Shape::kMaxRank, "concatenate", "there is no axis ", axis_);
+  }
+
   int64_t axis_ = -1;
 };
 

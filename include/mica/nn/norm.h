@@ -17,7 +17,7 @@ struct BatchNormOptions {
 
 /// Each channel, the last axis of [N, ..., C], normalized: in training by the batch's mean and variance, from which the
 /// running ones follow; in inference, and while gamma or beta is frozen, by the running ones. Keras's conventions: PyTorch's
-/// momentum is 1 less this one.
+/// momentum is 1 less this one, and its running variance divides by n - 1.
 class BatchNorm : public Module<BatchNorm> {
  public:
   static constexpr const char* kType = "BatchNorm";
@@ -39,7 +39,7 @@ class BatchNorm : public Module<BatchNorm> {
     Tensor& variance = call.buffer(variance_, channels, init::ones);
     const bool frozen = (options_.scale && !gamma_.trainable()) || (options_.center && !beta_.trainable());
     if (!call.training() || frozen || x.elements() == 0)
-      return batch_norm(x, mean, variance, gamma, beta, options_.epsilon);
+      return batch_norm_inference(x, mean, variance, gamma, beta, options_.epsilon);
     const BatchNormResult batch = batch_norm(x, gamma, beta, options_.epsilon);
     mean = mean * options_.momentum + batch.mean * (1 - options_.momentum);
     variance = variance * options_.momentum + batch.variance * (1 - options_.momentum);

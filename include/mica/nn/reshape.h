@@ -39,7 +39,8 @@ class Reshape : public Module<Reshape> {
     // The -1 is inferred from one example: a batch may be empty.
     Shape shape = target_;
     int64_t known = 1;
-    for (const int64_t size : target_) known *= size < 0 ? 1 : size;
+    for (const int64_t size : target_)
+      check(size < 0 || !__builtin_mul_overflow(known, size, &known), "reshape", "too many elements: ", target_);
     const int64_t each = x.shape().tail().elements();
     for (int i = 0; i < shape.rank(); ++i)
       if (shape[i] < 0) {
@@ -47,7 +48,7 @@ class Reshape : public Module<Reshape> {
               target_);
         shape[i] = each / known;
       }
-    check(shape.elements() == each, "reshape", "the number of elements must stay the same: examples of ",
+    check(known >= 0 && shape.elements() == each, "reshape", "the number of elements must stay the same: examples of ",
           x.shape().tail(), " to ", target_);
     return x.reshape(shape.with_first(x.dim(0)));
   }
@@ -116,10 +117,11 @@ class UpSampling2D : public Module<UpSampling2D> {
   /// Throws Error for a factor below 1.
   explicit UpSampling2D(Size2 size, UpSampling2DOptions options = {})
       : size_(size), bilinear_(options.interpolation == Interpolation::bilinear) {
-    check(size.h >= 1 && size.w >= 1, "up_sampling2d", "factors must be at least 1, got ", size.h, " and ", size.w);
+    check_size();
   }
   Tensor forward(const Tensor& x, Call&) const {
     check(x.rank() == 4, "up_sampling2d", "the input must be images [N,H,W,C], got ", x.shape());
+    check_size();
     return resize2d(x, {x.dim(1) * size_.h, x.dim(2) * size_.w},
                     bilinear_ ? Interpolation::bilinear : Interpolation::nearest);
   }
@@ -129,6 +131,13 @@ class UpSampling2D : public Module<UpSampling2D> {
   }
 
  private:
+  // A loaded layer has not been through the constructor.
+  void check_size() const {
+    constexpr int64_t kMost = int64_t{1} << 16;
+    check(size_.h >= 1 && size_.w >= 1 && size_.h <= kMost && size_.w <= kMost, "up_sampling2d",
+          "factors must be at least 1 and not huge, got ", size_.h, " and ", size_.w);
+  }
+
   Size2 size_;
   bool bilinear_ = false;
 };

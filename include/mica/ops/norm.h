@@ -17,8 +17,8 @@ struct BatchNormResult {
 BatchNormResult batch_norm(const Tensor& x, const Tensor& gamma = {}, const Tensor& beta = {}, double epsilon = 1e-3);
 
 /// The same with a mean and variance [C] that are given, as in inference. Differentiable in x, gamma and beta.
-Tensor batch_norm(const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& gamma, const Tensor& beta,
-                  double epsilon = 1e-3);
+Tensor batch_norm_inference(const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& gamma,
+                            const Tensor& beta, double epsilon = 1e-3);
 
 /// (x - mean) / sqrt(variance + epsilon) * gamma + beta with the mean and variance of each row x [..., N], the last axis.
 /// gamma, beta [N] may be undefined: 1 and 0. Differentiable. Ba, Kiros, Hinton, "Layer normalization", 2016, section 3.

@@ -8,7 +8,7 @@
 
 namespace MICA_EXPORT mica {
 
-/// The axes of a reduction: a number, a list, or (none given) all. Negative ones count from the end.
+/// The axes of a reduction: a number, a list, or (none given, an empty list too) all. Negative ones count from the end.
 class Axes {
  public:
   Axes() = default;
@@ -55,8 +55,5 @@ Tensor logsumexp(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
 /// size 0.
 Tensor argmax(const Tensor& x, int axis = -1);
 Tensor argmin(const Tensor& x, int axis = -1);
-
-/// `x` summed over the axes in which `shape` was broadcast to x's: the gradient of broadcast_to.
-Tensor sum_to(const Tensor& x, const Shape& shape);
 
 }  // namespace mica

@@ -485,7 +485,8 @@ struct Minimum {
   }
 };
 
-/// a, or a * b where a < 0: b is the slope below 0 (a tensor for a slope to learn: He et al., ICCV 2015).
+/// a, or a * b where a < 0: b is the slope below 0 (a tensor for a slope to learn: He et al., ICCV
+/// 2015). The derivative at 0 is b.
 struct LeakyRelu {
   static constexpr const char* name = "leaky_relu";
   static constexpr double low = -2, high = 2;
@@ -495,7 +496,7 @@ struct LeakyRelu {
   }
   template <class T>
   MICA_HD static T derivative_a(T a, T b) {
-    return a < T(0) ? b : T(1);
+    return a > T(0) ? T(1) : b;
   }
   template <class T>
   MICA_HD static T derivative_b(T a, T) {
@@ -503,7 +504,7 @@ struct LeakyRelu {
   }
 };
 
-/// a, or b * (exp(a) - 1) where a < 0. Clevert, Unterthiner, Hochreiter, ICLR 2016.
+/// a, or b * (exp(a) - 1) where a < 0. The derivative at 0 is b. Clevert, Unterthiner, Hochreiter, ICLR 2016.
 struct Elu {
   static constexpr const char* name = "elu";
   static constexpr double low = -2, high = 2;
@@ -513,7 +514,7 @@ struct Elu {
   }
   template <class T>
   MICA_HD static T derivative_a(T a, T b) {
-    return a < T(0) ? b * math::exp(a) : T(1);
+    return a > T(0) ? T(1) : b * math::exp(a);
   }
   template <class T>
   MICA_HD static T derivative_b(T a, T) {
