@@ -1,6 +1,7 @@
 // Saved models: one .safetensors file, the graph as JSON under "mica.graph" in its metadata; and clones.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -30,6 +31,7 @@ using Json = nlohmann::ordered_json;  // written in order
 using Parsed = nlohmann::json;        // read with keys that are found fast, however many a file claims
 
 constexpr const char* kGraphKey = "mica.graph";
+constexpr const char* kPaddings[] = {"valid", "same", "causal"};  // in the order of Padding
 constexpr int kFormatVersion = 1;
 constexpr int kMaxDepth = 64;           // of models in models
 constexpr size_t kMaxGraph = 16 << 20;  // bytes of JSON: 80,000 layers
@@ -107,7 +109,7 @@ class ConfigWriter final : public Visitor {
   void config(const char* name, std::string& v) override { at(name) = v; }
   void config(const char* name, Shape& v) override { at(name) = to_json(v); }
   void config(const char* name, Size2& v) override { at(name) = Json::array({v.h, v.w}); }
-  void config(const char* name, Padding& v) override { at(name) = v == Padding::same ? "same" : "valid"; }
+  void config(const char* name, Padding& v) override { at(name) = kPaddings[static_cast<int>(v)]; }
   void config(const char* name, Activation& v) override { at(name) = v.name(); }
   void config(const char* name, Initializer& v) override { at(name) = v.name(); }
   void layer(const char* name, Layer& v) override {
@@ -244,10 +246,11 @@ class ConfigReader final : public Visitor {
     v = {sizes[0], sizes[1]};
   }
   void config(const char* name, Padding& v) override {
-    std::string text = v == Padding::same ? "same" : "valid";
+    std::string text = kPaddings[static_cast<int>(v)];
     read(name, text);
-    if (text != "same" && text != "valid") malformed(reader_.path(), at(name), " must be valid or same, got ", text);
-    v = text == "same" ? Padding::same : Padding::valid;
+    const auto found = std::find(std::begin(kPaddings), std::end(kPaddings), text);
+    if (found == std::end(kPaddings)) malformed(reader_.path(), at(name), " must be valid, same or causal, got ", text);
+    v = static_cast<Padding>(found - std::begin(kPaddings));
   }
   void config(const char* name, Activation& v) override {
     if (std::string text; find(name)) read(name, text), v = Activation::named(text);
