@@ -10,8 +10,11 @@
 #include "mica/autograd/tape.h"
 #include "mica/io/safetensors.h"
 #include "mica/nn/activation.h"
+#include "mica/nn/conv1d.h"
 #include "mica/nn/conv2d.h"
+#include "mica/nn/conv2d_transpose.h"
 #include "mica/nn/dense.h"
+#include "mica/nn/depthwise_conv2d.h"
 #include "mica/nn/dropout.h"
 #include "mica/nn/embedding.h"
 #include "mica/nn/merge.h"
@@ -51,10 +54,10 @@ std::vector<Type> built_ins() {
 
 std::vector<Type>& types() {
   static std::vector<Type> all =
-      built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Chain, Concatenate, Conv2D, Dense,
-                Dropout, Embedding, Flatten, GlobalAveragePool1D, GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D,
-                LayerNorm, MaxPool1D, MaxPool2D, Maximum, Minimum, Multiply, Rescaling, Reshape, Subtract, UpSampling2D,
-                ZeroPadding2D>();
+      built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Chain, Concatenate, Conv1D, Conv2D,
+                Conv2DTranspose, Dense, DepthwiseConv2D, Dropout, Embedding, Flatten, GlobalAveragePool1D,
+                GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D, LayerNorm, MaxPool1D, MaxPool2D, Maximum,
+                Minimum, Multiply, Rescaling, Reshape, Subtract, UpSampling2D, ZeroPadding2D>();
   return all;
 }
 
