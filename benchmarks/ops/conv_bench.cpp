@@ -1,4 +1,5 @@
-// Convolution and its two gradients, in the MNIST network's layers and a deeper network's.
+// Convolution and its two gradients, in the MNIST network's layers and a deeper network's; dilated, in groups, and
+// depthwise, which moves bytes rather than multiplies.
 #include <mica/mica.h>
 
 #include "machine.h"
@@ -11,25 +12,40 @@ struct Case {
   Tensor x, w, b;
   ConvOptions options{.activation = UnaryOp::relu};
   double flops = 0;
+  int64_t bytes = 0;
+  bool depthwise = false;
 
   explicit Case(const benchmark::State& state) {
     const int64_t n = state.range(0), h = state.range(1), c = state.range(2), o = state.range(3), k = state.range(4);
+    const int64_t dilation = state.range(6), groups = state.range(7);
     options.padding = state.range(5) ? Padding::same : Padding::valid;
+    options.dilation = dilation;
+    options.groups = groups;
     x = random_uniform({n, h, h, c}, -1, 1, {1, 0});
-    w = random_uniform({k, k, c, o}, -1, 1, {2, 0});
+    w = random_uniform({k, k, c / groups, o}, -1, 1, {2, 0});
     b = zeros({o});
-    const int64_t out = options.padding == Padding::same ? h : h - k + 1;
-    flops = 2.0 * static_cast<double>(n * out * out * k * k * c * o);
+    const int64_t out = options.padding == Padding::same ? h : h - (k - 1) * dilation;
+    flops = 2.0 * static_cast<double>(n * out * out * k * k * c / groups * o);
+    bytes = 4 * (n * h * h * c + n * out * out * o);  // images in, images out; or both in
+    depthwise = groups == c && c > 1;
   }
+  void report(bench::Timed& timed) const { depthwise ? timed.report_bytes(bytes) : timed.report_flops(flops); }
 };
 
 void shapes(benchmark::internal::Benchmark* b) {
-  b->ArgNames({"n", "hw", "c", "o", "k", "same"})
-      ->Args({128, 28, 1, 32, 3, 0})
-      ->Args({128, 13, 32, 64, 3, 0})
-      ->Args({1, 13, 32, 64, 3, 0})
-      ->Args({32, 32, 64, 64, 3, 1})
-      ->Args({32, 16, 128, 128, 1, 0})
+  b->ArgNames({"n", "hw", "c", "o", "k", "same", "dilation", "groups"})
+      ->Args({128, 28, 1, 32, 3, 0, 1, 1})
+      ->Args({128, 13, 32, 64, 3, 0, 1, 1})
+      ->Args({1, 13, 32, 64, 3, 0, 1, 1})
+      ->Args({32, 32, 64, 64, 3, 1, 1, 1})
+      ->Args({32, 16, 128, 128, 1, 0, 1, 1})
+      ->Args({32, 32, 64, 64, 3, 1, 2, 1})
+      ->Args({32, 32, 64, 64, 3, 1, 1, 2})
+      ->Args({32, 32, 128, 128, 3, 1, 1, 32})
+      ->Args({32, 32, 128, 128, 3, 1, 1, 128})
+      ->Args({32, 32, 128, 128, 3, 1, 2, 128})
+      ->Args({32, 32, 64, 128, 3, 1, 1, 64})
+      ->Args({32, 14, 512, 512, 5, 1, 1, 512})
       ->UseManualTime();
 }
 
@@ -37,7 +53,7 @@ void conv2d_forward(benchmark::State& state) {
   const Case c(state);
   bench::Timed timed(state);
   for (auto _ : state) timed([&] { benchmark::DoNotOptimize(conv2d(c.x, c.w, c.b, c.options).raw()); });
-  timed.report_flops(c.flops);
+  c.report(timed);
 }
 BENCHMARK(conv2d_forward)->Apply(shapes);
 
@@ -52,11 +68,27 @@ void gradient(benchmark::State& state, bool of_input) {
     const Tensor loss = sum(conv2d(c.x, c.w, {}, c.options));
     timed([&] { benchmark::DoNotOptimize(tape.gradient(loss, {of_input ? c.x : c.w})); });
   }
-  timed.report_flops(c.flops);
+  c.report(timed);
 }
 void conv2d_gradient_input(benchmark::State& state) { gradient(state, true); }
 void conv2d_gradient_filter(benchmark::State& state) { gradient(state, false); }
 BENCHMARK(conv2d_gradient_input)->Apply(shapes);
 BENCHMARK(conv2d_gradient_filter)->Apply(shapes);
+
+void conv2d_transpose_forward(benchmark::State& state) {
+  const int64_t n = state.range(0), h = state.range(1), c = state.range(2), f = state.range(3), k = state.range(4);
+  const int64_t stride = state.range(5);
+  const Tensor x = random_uniform({n, h, h, c}, -1, 1, {1, 0}), w = random_uniform({k, k, f, c}, -1, 1, {2, 0});
+  const Tensor b = zeros({f});
+  const ConvTransposeOptions options{.strides = stride, .padding = Padding::same, .activation = UnaryOp::relu};
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(conv2d_transpose(x, w, b, options).raw()); });
+  timed.report_flops(2.0 * static_cast<double>(n * h * h * k * k * c * f));
+}
+BENCHMARK(conv2d_transpose_forward)
+    ->ArgNames({"n", "hw", "c", "f", "k", "stride"})
+    ->Args({32, 16, 64, 32, 3, 2})
+    ->Args({32, 16, 64, 64, 4, 2})
+    ->UseManualTime();
 
 }  // namespace

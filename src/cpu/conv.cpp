@@ -1,6 +1,9 @@
 // CPU convolution, direct: a register tile (tile.h) is a run of pixels of one output row by a panel of channels, and
 // the window's rows are its segments. In NHWC a window's row of KW*C values lies in one piece, so no window is ever
-// gathered; padding is a copy of the image with a border of zeros.
+// gathered; padding is a copy of the image with a border of zeros. Where the pixels of a window's row do not touch
+// (dilation along W) or only a group's channels of each are meant, the pixels are the segments, and the rows add up.
+#include "cpu/conv.h"
+
 #include <cstring>
 
 #include "cpu/tile.h"
@@ -9,28 +12,52 @@ namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
 namespace {
 
+// The rows or columns [first, last) of a window that meet the image for some result. With dilation others do not, and
+// the border that they would need could be of any size.
+struct Taps {
+  int64_t first, last;
+  int64_t count() const { return last - first; }
+};
+Taps taps(int64_t window, int64_t dilation, int64_t before, int64_t stride, int64_t count, int64_t size) {
+  if (dilation == 1) return {0, window};
+  const int64_t first = (max(0, before - (count - 1) * stride) + dilation - 1) / dilation;
+  const int64_t last = min(window, (before + size + dilation - 1) / dilation);
+  return first < last ? Taps{first, last} : Taps{0, 0};
+}
+
 template <class T>
 class Images {
  public:
   // Images as convolution reads them: padded ones go through a buffer of bytes() a thread.
-  Images(const Conv2DArgs& args, const T* x) : a_(args), x_(x) {
-    bottom_ = max(0, (args.oh - 1) * args.sh + args.kh - args.pad_top - args.h);
-    right_ = max(0, (args.ow - 1) * args.sw + args.kw - args.pad_left - args.w);
-    padded_ = args.pad_top > 0 || args.pad_left > 0 || bottom_ > 0 || right_ > 0;
-    width_ = args.w + args.pad_left + right_;
+  Images(const Conv2DArgs& args, const T* x)
+      : rows(taps(args.kh, args.dh, args.pad_top, args.sh, args.oh, args.h)),
+        cols(taps(args.kw, args.dw, args.pad_left, args.sw, args.ow, args.w)), a_(args), x_(x) {
+    if (rows.count() == 0 || cols.count() == 0) rows = cols = {0, 0};
+    if (rows.count() > 0) {
+      top_ = max(0, args.pad_top - rows.first * args.dh);
+      left_ = max(0, args.pad_left - cols.first * args.dw);
+      bottom_ = max(0, (args.oh - 1) * args.sh + (rows.last - 1) * args.dh + 1 - args.pad_top - args.h);
+      right_ = max(0, (args.ow - 1) * args.sw + (cols.last - 1) * args.dw + 1 - args.pad_left - args.w);
+    }
+    padded_ = top_ > 0 || left_ > 0 || bottom_ > 0 || right_ > 0;
+    width_ = args.w + left_ + right_;
   }
   int64_t bytes() const {
-    const int64_t size = (a_.h + a_.pad_top + bottom_) * width_ * a_.c * static_cast<int64_t>(sizeof(T));
+    const int64_t size = (a_.h + top_ + bottom_) * width_ * a_.c * static_cast<int64_t>(sizeof(T));
     return padded_ ? (size + 63) / 64 * 64 : 0;
   }
   int64_t row_stride() const { return width_ * a_.c; }
+  // Where the element (kh, kw) of the first window lies in image().
+  int64_t offset(int64_t kh, int64_t kw) const {
+    return (kh * a_.dh - a_.pad_top + top_) * row_stride() + (kw * a_.dw - a_.pad_left + left_) * a_.c;
+  }
 
   const T* image(int64_t n, T* buffer) const {
     const T* in = x_ + n * a_.h * a_.w * a_.c;
     if (!padded_) return in;
-    const int64_t stride = row_stride(), left = a_.pad_left * a_.c, middle = a_.w * a_.c;
+    const int64_t stride = row_stride(), left = left_ * a_.c, middle = a_.w * a_.c;
     T* out = buffer;
-    for (int64_t y = -a_.pad_top; y < a_.h + bottom_; ++y, out += stride) {
+    for (int64_t y = -top_; y < a_.h + bottom_; ++y, out += stride) {
       const bool inside = y >= 0 && y < a_.h;
       for (int64_t i = 0; i < left; ++i) out[i] = T(0);
       for (int64_t i = 0; i < middle; ++i) out[left + i] = inside ? in[y * middle + i] : T(0);
@@ -39,25 +66,43 @@ class Images {
     return buffer;
   }
 
+  Taps rows, cols;
+
  private:
   const Conv2DArgs& a_;
   const T* x_;
-  int64_t bottom_, right_, width_;
+  int64_t top_ = 0, left_ = 0, bottom_ = 0, right_ = 0, width_;
   bool padded_;
 };
 
+// Whether a window's row lies in one piece.
+bool in_one_piece(const Conv2DArgs& args) { return args.dw == 1 && args.groups == 1; }
+
 template <class T>
 void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* bias, T* y) {
-  const int64_t k = args.kh * args.kw * args.c, rows = args.n * args.oh;
+  const int64_t rows = args.n * args.oh;
   if (rows * args.ow == 0 || args.o == 0) return;
   const Images<T> images(args, x);
+  // The products that add up to a row of results: one of all rows of the window, or one of each.
+  const bool whole = in_one_piece(args);
+  const int64_t c = args.c / args.groups, o = args.o / args.groups;
+  const int64_t products = whole ? 1 : max(1, images.rows.count());
+  const int64_t steps = whole ? args.kw * c : c;
+  const int64_t segments = whole ? images.rows.count() : images.cols.count(), k = segments * steps;
+  const int64_t segment_stride = whole ? args.dh * images.row_stride() : args.dw * args.c;
   // Whole images to a part, or where there are fewer of them than threads, rows.
   const int64_t unit = args.n >= ctx.threads ? args.oh : 1, units = rows / unit;
   const int parts = static_cast<int>(min(ctx.threads, units));
-  const int64_t packed_size = packed_bytes<T>(k, args.o);
+  const int64_t each = packed_bytes<T>(k, o), packed_size = each * products * args.groups;
   const Workspace workspace = ctx.workspace(static_cast<size_t>(packed_size + images.bytes() * parts));
-  T* packed = workspace.as<T>();
-  pack_columns(k, args.o, w, args.o, false, packed);
+  const auto packed = [&](int64_t group, int64_t product) {
+    return workspace.as<T>(static_cast<size_t>(each * (group * products + product)));
+  };
+  for (int64_t group = 0; group < args.groups; ++group)
+    for (int64_t product = 0; product < products; ++product) {
+      const int64_t position = (images.rows.first + product) * args.kw + images.cols.first;
+      pack_columns(k, o, w + position * c * args.o + group * o, args.o, false, packed(group, product));
+    }
   parallel::run(parts, [&](int part) {
     T* buffer = workspace.as<T>(static_cast<size_t>(packed_size + images.bytes() * part));
     const T* image = nullptr;
@@ -65,19 +110,26 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
     for (int64_t row = units * part / parts * unit; row < units * (part + 1) / parts * unit; ++row) {
       const int64_t n = row / args.oh, oh = row % args.oh;
       if (loaded != n) image = images.image(loaded = n, buffer);
-      run_tiles<T>(args.ow, args.o,
-                   {.a = image + oh * args.sh * images.row_stride(),
-                    .row_stride = args.sw * args.c,
-                    .step_stride = 1,
-                    .steps = args.kw * args.c,
-                    .segments = args.kh,
-                    .segment_stride = images.row_stride(),
-                    .b = packed,
-                    .c = y + row * args.ow * args.o,
-                    .ldc = args.o,
-                    .columns = 0,
-                    .bias = bias},
-                   args.activation);
+      const T* window = image + oh * args.sh * images.row_stride();
+      for (int64_t group = 0; group < args.groups; ++group)
+        for (int64_t product = 0; product < products; ++product) {
+          const bool last = product + 1 == products;
+          const int64_t at = segments ? images.offset(images.rows.first + product, images.cols.first) : 0;
+          run_tiles<T>(args.ow, o,
+                       {.a = window + at + group * c,
+                        .row_stride = args.sw * args.c,
+                        .step_stride = 1,
+                        .steps = steps,
+                        .segments = segments,
+                        .segment_stride = segment_stride,
+                        .b = packed(group, product),
+                        .c = y + row * args.ow * args.o + group * o,
+                        .ldc = args.o,
+                        .columns = 0,
+                        .accumulate = product > 0,
+                        .bias = bias && last ? bias + group * o : nullptr},
+                       last ? args.activation : UnaryOp::identity);
+        }
     }
   });
 }
@@ -89,11 +141,13 @@ void gradient_input(Context& ctx, const Conv2DArgs& args, const T* dy, const T* 
   const int64_t image_size = args.h * args.w * args.c, positions = args.kh * args.kw;
   if (args.n * image_size == 0) return;
   const int parts = static_cast<int>(min(ctx.threads, args.n));
-  const int64_t each = packed_bytes<T>(args.o, args.c) / static_cast<int64_t>(sizeof(T));
-  const Workspace workspace = ctx.workspace(static_cast<size_t>(each * positions) * sizeof(T));
+  const int64_t c = args.c / args.groups, o = args.o / args.groups;
+  const int64_t each = packed_bytes<T>(o, c) / static_cast<int64_t>(sizeof(T));
+  const Workspace workspace = ctx.workspace(static_cast<size_t>(each * positions * args.groups) * sizeof(T));
   T* packed = workspace.as<T>();
   for (int64_t i = 0; i < positions; ++i)
-    pack_columns(args.o, args.c, w + i * args.c * args.o, args.o, true, packed + i * each);
+    for (int64_t group = 0; group < args.groups; ++group)
+      pack_columns(o, c, w + i * c * args.o + group * o, args.o, true, packed + (i * args.groups + group) * each);
   parallel::run(parts, [&](int part) {
     for (int64_t n = args.n * part / parts; n < args.n * (part + 1) / parts; ++n) {
       T* image = dx + n * image_size;
@@ -102,37 +156,42 @@ void gradient_input(Context& ctx, const Conv2DArgs& args, const T* dy, const T* 
       for (int64_t oh = 0; oh < args.oh; ++oh)
         for (int64_t position = 0; position < positions; ++position) {
           const int64_t kh = position / args.kw, kw = position % args.kw;
-          const int64_t h = oh * args.sh - args.pad_top + kh,
-                        shift = kw - args.pad_left;  // column of pixel ow: ow*SW + shift
+          const int64_t h = oh * args.sh - args.pad_top + kh * args.dh,
+                        shift = kw * args.dw - args.pad_left;  // column of pixel ow: ow*SW + shift
           if (h < 0 || h >= args.h) continue;
           const int64_t first = shift < 0 ? (-shift + args.sw - 1) / args.sw : 0;
           const int64_t last = args.w - shift > 0 ? min(args.ow, (args.w - shift - 1) / args.sw + 1) : 0;
           if (first >= last) continue;
-          run_tiles<T>(last - first, args.c,
-                       {.a = dy + ((n * args.oh + oh) * args.ow + first) * args.o,
-                        .row_stride = args.o,
-                        .step_stride = 1,
-                        .steps = args.o,
-                        .b = packed + position * each,
-                        .c = image + (h * args.w + first * args.sw + shift) * args.c,
-                        .ldc = args.sw * args.c,
-                        .columns = 0,
-                        .accumulate = true},
-                       UnaryOp::identity);
+          for (int64_t group = 0; group < args.groups; ++group)
+            run_tiles<T>(last - first, c,
+                         {.a = dy + ((n * args.oh + oh) * args.ow + first) * args.o + group * o,
+                          .row_stride = args.o,
+                          .step_stride = 1,
+                          .steps = o,
+                          .b = packed + (position * args.groups + group) * each,
+                          .c = image + (h * args.w + first * args.sw + shift) * args.c + group * c,
+                          .ldc = args.sw * args.c,
+                          .columns = 0,
+                          .accumulate = true},
+                         UnaryOp::identity);
         }
     }
   });
 }
 
 // For each row kh of the window, a product of images' rows [pixels, KW*C] transposed and dy [pixels, O]: the pixels of
-// an output row are the steps, the output rows the segments.
+// an output row are the steps, the output rows the segments. Where the row is in pieces, a product for each.
 template <class T>
 void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* dy, T* dw, Write write) {
-  const int64_t line = args.kw * args.c, size = args.kh * line * args.o, pixels = args.oh * args.ow;
+  const int64_t c = args.c / args.groups, o = args.o / args.groups;
+  const int64_t size = args.kh * args.kw * c * args.o, pixels = args.oh * args.ow;
   if (size == 0) return;
   const Images<T> images(args, x);
+  const bool whole = in_one_piece(args);
+  const int64_t line = whole ? args.kw * c : c;
+  const Taps cols = whole && images.cols.count() > 0 ? Taps{0, 1} : images.cols;
   const int parts = static_cast<int>(max(1, min(ctx.threads, args.n)));
-  const int64_t packed_size = packed_bytes<T>(pixels, args.o);
+  const int64_t packed_each = packed_bytes<T>(pixels, o), packed_size = packed_each * args.groups;
   const int64_t sum_size = (size * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
   const int64_t each = packed_size + images.bytes() + sum_size;
   const Workspace workspace = ctx.workspace(static_cast<size_t>(each * parts));
@@ -144,21 +203,25 @@ void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* 
     for (int64_t i = 0; i < size; ++i) sum[i] = T(0);
     for (int64_t n = args.n * part / parts; n < args.n * (part + 1) / parts; ++n) {
       const T* image = images.image(n, buffer);
-      pack_columns(pixels, args.o, dy + n * pixels * args.o, args.o, false, packed);
-      for (int64_t kh = 0; kh < args.kh; ++kh)
-        run_tiles<T>(line, args.o,
-                     {.a = image + kh * images.row_stride(),
-                      .row_stride = 1,
-                      .step_stride = args.sw * args.c,
-                      .steps = args.ow,
-                      .segments = args.oh,
-                      .segment_stride = args.sh * images.row_stride(),
-                      .b = packed,
-                      .c = sum + kh * line * args.o,
-                      .ldc = args.o,
-                      .columns = 0,
-                      .accumulate = true},
-                     UnaryOp::identity);
+      for (int64_t group = 0; group < args.groups; ++group) {
+        T* columns = packed + packed_each / static_cast<int64_t>(sizeof(T)) * group;
+        pack_columns(pixels, o, dy + n * pixels * args.o + group * o, args.o, false, columns);
+        for (int64_t kh = images.rows.first; kh < images.rows.last; ++kh)
+          for (int64_t kw = cols.first; kw < cols.last; ++kw)
+            run_tiles<T>(line, o,
+                         {.a = image + images.offset(kh, kw) + group * c,
+                          .row_stride = 1,
+                          .step_stride = args.sw * args.c,
+                          .steps = args.ow,
+                          .segments = args.oh,
+                          .segment_stride = args.sh * images.row_stride(),
+                          .b = columns,
+                          .c = sum + (kh * args.kw + kw) * c * args.o + group * o,
+                          .ldc = args.o,
+                          .columns = 0,
+                          .accumulate = true},
+                         UnaryOp::identity);
+      }
     }
   });
   for (int part = 0; part < parts; ++part) {  // and the parts' sums are added in their order
@@ -168,9 +231,12 @@ void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* 
   }
 }
 
+bool is_depthwise(const Conv2DArgs& args) { return args.groups > 1 && args.groups == args.c; }
+
 }  // namespace
 
 void conv2d(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, const void* bias, void* y) {
+  if (is_depthwise(args)) return depthwise(ctx, args, x, w, bias, y);
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     forward(ctx, args, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(bias),
@@ -179,6 +245,7 @@ void conv2d(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, 
 }
 
 void conv2d_gradient_input(Context& ctx, const Conv2DArgs& args, const void* dy, const void* w, void* dx, Write write) {
+  if (is_depthwise(args)) return depthwise_gradient_input(ctx, args, dy, w, dx, write);
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     gradient_input(ctx, args, static_cast<const T*>(dy), static_cast<const T*>(w), static_cast<T*>(dx), write);
@@ -187,6 +254,7 @@ void conv2d_gradient_input(Context& ctx, const Conv2DArgs& args, const void* dy,
 
 void conv2d_gradient_filter(Context& ctx, const Conv2DArgs& args, const void* x, const void* dy, void* dw,
                             Write write) {
+  if (is_depthwise(args)) return depthwise_gradient_filter(ctx, args, x, dy, dw, write);
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     gradient_filter(ctx, args, static_cast<const T*>(x), static_cast<const T*>(dy), static_cast<T*>(dw), write);

@@ -37,8 +37,9 @@ struct MatmulArgs {
   Write write = Write::overwrite;          // accumulate excludes bias and activation
 };
 
-/// Images x [N,H,W,C], filters w [KH,KW,C,O], results y [N,OH,OW,O]. Output (oh,ow) reads the window whose corner is
-/// (oh*SH - pad_top, ow*SW - pad_left); what lies outside of the image is zero.
+/// Images x [N,H,W,C], filters w [KH,KW,C/groups,O], results y [N,OH,OW,O]. Output (oh,ow) reads the window whose
+/// corner is (oh*SH - pad_top, ow*SW - pad_left), pixels DH and DW apart; what lies outside of the image is zero.
+/// `groups` divides C and O: the results of each part of O come from the same part of C alone.
 struct Conv2DArgs {
   DType dtype = float32;
   int64_t n = 0, h = 0, w = 0, c = 0, o = 0;
@@ -46,6 +47,8 @@ struct Conv2DArgs {
   int64_t oh = 0, ow = 0;
   int64_t pad_top = 0, pad_left = 0;
   UnaryOp activation = UnaryOp::identity;
+  int64_t dh = 1, dw = 1;
+  int64_t groups = 1;
 };
 
 /// Windows as in Conv2DArgs, over each channel by itself. Padding takes no part in maximum or mean.

@@ -1,6 +1,7 @@
 // Saved models: one .safetensors file, the graph as JSON under "mica.graph" in its metadata.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -9,8 +10,11 @@
 #include "mica/autograd/tape.h"
 #include "mica/io/safetensors.h"
 #include "mica/nn/activation.h"
+#include "mica/nn/conv1d.h"
 #include "mica/nn/conv2d.h"
+#include "mica/nn/conv2d_transpose.h"
 #include "mica/nn/dense.h"
+#include "mica/nn/depthwise_conv2d.h"
 #include "mica/nn/dropout.h"
 #include "mica/nn/embedding.h"
 #include "mica/nn/functional.h"
@@ -31,6 +35,7 @@ using Json = nlohmann::ordered_json;  // written in order
 using Parsed = nlohmann::json;        // read with keys that are found fast, however many a file claims
 
 constexpr const char* kGraphKey = "mica.graph";
+constexpr const char* kPaddings[] = {"valid", "same", "causal"};  // in the order of Padding
 constexpr int kFormatVersion = 1;
 constexpr int kMaxDepth = 64;            // of models in models
 constexpr size_t kMaxGraph = 16 << 20;   // bytes of JSON
@@ -51,10 +56,10 @@ std::vector<Type> built_ins() {
 
 std::vector<Type>& types() {
   static std::vector<Type> all =
-      built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Chain, Concatenate, Conv2D, Dense,
-                Dropout, Embedding, Flatten, GlobalAveragePool1D, GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D,
-                Graph, LayerNorm, MaxPool1D, MaxPool2D, Maximum, Minimum, Multiply, Rescaling, Reshape, Subtract,
-                UpSampling2D, ZeroPadding2D>();
+      built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Chain, Concatenate, Conv1D, Conv2D,
+                Conv2DTranspose, Dense, DepthwiseConv2D, Dropout, Embedding, Flatten, GlobalAveragePool1D,
+                GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D, Graph, LayerNorm, MaxPool1D, MaxPool2D, Maximum,
+                Minimum, Multiply, Rescaling, Reshape, Subtract, UpSampling2D, ZeroPadding2D>();
   return all;
 }
 
@@ -109,7 +114,7 @@ class ConfigWriter final : public Visitor {
   void config(const char* name, std::string& v) override { at(name) = v; }
   void config(const char* name, Shape& v) override { at(name) = to_json(v); }
   void config(const char* name, Size2& v) override { at(name) = Json::array({v.h, v.w}); }
-  void config(const char* name, Padding& v) override { at(name) = v == Padding::same ? "same" : "valid"; }
+  void config(const char* name, Padding& v) override { at(name) = kPaddings[static_cast<int>(v)]; }
   void config(const char* name, Activation& v) override { at(name) = v.name(); }
   void config(const char* name, Initializer& v) override { at(name) = v.name(); }
   void config(const char* name, Regularizer& v) override {
@@ -276,10 +281,11 @@ class ConfigReader final : public Visitor {
     v = {sizes[0], sizes[1]};
   }
   void config(const char* name, Padding& v) override {
-    std::string text = v == Padding::same ? "same" : "valid";
+    std::string text = kPaddings[static_cast<int>(v)];
     read(name, text);
-    if (text != "same" && text != "valid") malformed(reader_.path(), at(name), " must be valid or same, got ", text);
-    v = text == "same" ? Padding::same : Padding::valid;
+    const auto found = std::find(std::begin(kPaddings), std::end(kPaddings), text);
+    if (found == std::end(kPaddings)) malformed(reader_.path(), at(name), " must be valid, same or causal, got ", text);
+    v = static_cast<Padding>(found - std::begin(kPaddings));
   }
   void config(const char* name, Activation& v) override {
     if (std::string text; find(name)) read(name, text), v = Activation::named(text);

@@ -127,6 +127,37 @@ TEST_CASE("a warm step of a loop written by hand: no malloc, no block from the s
   }
 }
 
+TEST_CASE("a warm step of every convolution: no malloc, no block from the system, no lock") {
+  const ThreadScope scope(2);
+  const nn::Sequential model{
+      nn::Input({8, 6, 4}),
+      nn::Conv2D(6, 3, {.padding = Padding::same, .dilation = 2, .groups = 2}),
+      nn::DepthwiseConv2D(3, {.depth_multiplier = 2, .strides = 2, .padding = Padding::same}),
+      nn::DepthwiseConv2D(3, {.padding = Padding::same, .activation = relu}),
+      nn::Conv2DTranspose(3, 4, {.strides = 2, .padding = Padding::same, .activation = relu}),
+      nn::Reshape({8 * 6, 3}),
+      nn::Conv1D(2, 3, {.padding = Padding::causal, .dilation = 2}),
+      nn::GlobalMaxPool1D(),
+  };
+  optim::Adam optimizer(model.parameters());
+  const Tensor x = random_uniform({8, 8, 6, 4}, -1, 1, {.stream = 3}), y = zeros({8, 2});
+  const auto step = [&] {
+    Tape tape;
+    tape.backward(losses::mean_squared_error(model(x), y));
+    optimizer.step();
+    optimizer.zero_grad();
+  };
+  for (int i = 0; i < 3; ++i) step();
+  std::unique_ptr<test::Trace> trace;
+  if (std::getenv("MICA_TRACE")) trace = std::make_unique<test::Trace>();
+  const Since since;
+  for (int i = 0; i < 3; ++i) step();
+  const Counts counted = since.counted();
+  CHECK(counted.mallocs == 0);
+  CHECK(counted.locks == 0);
+  CHECK(since.system_allocations() == 0);
+}
+
 TEST_CASE("fit, from the third batch on: no malloc, no block from the system, and no lock but the batch's hand-off") {
   for (const int threads : {1, 2}) {
     CAPTURE(threads);

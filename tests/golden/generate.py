@@ -87,22 +87,32 @@ def nhwc(x):
 def conv():
     family = Family("conv")
 
-    def case(name, image, kernel, filters, strides=(1, 1), padding="valid", bias=True, activation="identity"):
+    def case(
+        name, image, kernel, filters, strides=(1, 1), padding="valid", bias=True, activation="identity",
+        dilation=(1, 1), groups=1,
+    ):
         rng = family.rng(name)
         inputs = {
             "x": rng.uniform(-1, 1, image),
-            "w": rng.uniform(-1, 1, (*kernel, image[3], filters)),
+            "w": rng.uniform(-1, 1, (*kernel, image[3] // groups, filters)),
         }
         if bias:
             inputs["b"] = rng.uniform(-1, 1, filters)
+        window = [(k - 1) * d + 1 for k, d in zip(kernel, dilation)]
 
         def forward(x, w, b=None):
             x = nchw(x)
             if padding == "same":
-                x = pad_same(x, kernel, strides)
-            return nhwc(activate(F.conv2d(x, w.permute(3, 2, 0, 1), b, stride=strides), activation))
+                x = pad_same(x, window, strides)
+            if padding == "causal":
+                x = F.pad(x, (window[1] - 1, 0, window[0] - 1, 0))
+            y = F.conv2d(x, w.permute(3, 2, 0, 1), b, stride=strides, dilation=dilation, groups=groups)
+            return nhwc(activate(y, activation))
 
-        args = {"strides": list(strides), "padding": padding, "activation": activation}
+        args = {
+            "strides": list(strides), "padding": padding, "activation": activation, "dilation": list(dilation),
+            "groups": groups,
+        }
         family.add(name, "conv2d", args, inputs, forward)
 
     kernels = {"1x1": (1, 1), "3x3": (3, 3), "2x3": (2, 3), "5x5": (5, 5)}
@@ -123,6 +133,69 @@ def conv():
     case("17_channels_to_19", (1, 4, 4, 17), (3, 3), 19, padding="same")
     case("one_row", (2, 1, 9, 3), (1, 3), 4, (1, 2), "same")
     case("no_image", (0, 5, 5, 2), (3, 3), 3)
+    for padding in ("valid", "same", "causal"):
+        case(f"dilation_2_{padding}", (1, 7, 8, 2), (3, 3), 3, padding=padding, dilation=(2, 2))
+    case("dilation_3_1_relu", (1, 8, 5, 2), (3, 2), 3, padding="same", activation="relu", dilation=(3, 1))
+    case("dilation_1_3_stride2", (1, 5, 9, 2), (2, 3), 3, (2, 2), "same", dilation=(1, 3))
+    case("dilation_above_image", (1, 3, 4, 2), (3, 2), 2, padding="same", dilation=(5, 9))
+    case("causal_stride2", (2, 1, 7, 2), (1, 3), 3, (1, 2), "causal")
+    case("groups_2", (2, 5, 4, 4), (3, 2), 6, padding="same", groups=2)
+    case("groups_3_dilation_2_stride2_tanh", (1, 9, 8, 6), (3, 3), 3, (2, 2), "same", True, "tanh", (2, 2), 3)
+    case("groups_of_17", (1, 3, 3, 34), (2, 2), 4, groups=2)
+    for name, channels, filters in (("depthwise", 5, 5), ("depthwise_twice", 3, 6), ("depthwise_19", 19, 19)):
+        case(f"{name}_same", (2, 5, 6, channels), (3, 3), filters, padding="same", groups=channels)
+        case(f"{name}_stride2", (1, 6, 5, channels), (2, 3), filters, (2, 2), "same", False, groups=channels)
+    case("depthwise_relu", (1, 5, 9, 4), (3, 5), 4, activation="relu", groups=4)
+    case("depthwise_dilation_2", (1, 7, 6, 3), (3, 3), 3, (1, 1), "same", True, "sigmoid", (2, 2), 3)
+    case("depthwise_dilation_2_1_stride_1_2", (1, 8, 6, 3), (3, 2), 6, (1, 2), dilation=(2, 1), groups=3)
+    family.write()
+
+
+def conv_transpose():
+    family = Family("conv_transpose")
+
+    def case(
+        name, image, kernel, filters, strides=(1, 1), padding="valid", bias=True, activation="identity",
+        dilation=(1, 1),
+    ):
+        rng = family.rng(name)
+        inputs = {
+            "x": rng.uniform(-1, 1, image),
+            "w": rng.uniform(-1, 1, (*kernel, filters, image[3])),
+        }
+        if bias:
+            inputs["b"] = rng.uniform(-1, 1, filters)
+
+        def forward(x, w, b=None):
+            y = F.conv_transpose2d(nchw(x), w.permute(3, 2, 0, 1), stride=strides, dilation=dilation)
+            for axis, k, d, s in zip((2, 3), kernel, dilation, strides):  # to Keras's size
+                window, size = (k - 1) * d + 1, image[axis - 1]
+                short = [0, 0, 0, 0]
+                short[2 * (3 - axis) + 1] = max(s - window, 0)
+                y = F.pad(y, short)
+                if padding == "same":
+                    y = y.narrow(axis, max(window - s, 0) // 2, size * s)
+            y = nhwc(y)
+            return activate(y if b is None else y + b, activation)
+
+        args = {
+            "strides": list(strides), "padding": padding, "activation": activation, "dilation": list(dilation),
+        }
+        family.add(name, "conv2d_transpose", args, inputs, forward)
+
+    for padding in ("valid", "same"):
+        for stride in (1, 2, 3):
+            case(f"3x3_stride{stride}_{padding}", (2, 3, 4, 3), (3, 3), 2, (stride, stride), padding)
+        case(f"4x4_stride2_{padding}", (1, 3, 2, 2), (4, 4), 3, (2, 2), padding)
+        case(f"2x5_strides_3_2_{padding}", (1, 2, 3, 2), (2, 5), 3, (3, 2), padding)
+        case(f"1x1_stride2_{padding}", (1, 3, 2, 2), (1, 1), 3, (2, 2), padding)
+        case(f"dilation_2_{padding}", (1, 4, 3, 2), (3, 2), 2, (2, 1), padding, dilation=(2, 2))
+    case("no_bias", (1, 3, 3, 2), (3, 3), 2, (2, 2), bias=False)
+    case("relu", (1, 3, 4, 2), (3, 3), 3, (2, 2), "same", activation="relu")
+    case("tanh", (1, 3, 4, 2), (2, 2), 3, (2, 2), activation="tanh")
+    case("one_pixel", (2, 1, 1, 4), (4, 4), 3)
+    case("17_channels_to_19", (1, 2, 2, 17), (2, 2), 19, (2, 2))
+    case("no_image", (0, 3, 3, 2), (3, 3), 2, (2, 2))
     family.write()
 
 
@@ -506,7 +579,7 @@ def random():
 
 
 if __name__ == "__main__":
-    for make in (conv, pool, matmul, softmax, loss, dense, elementwise, norm, resize, random):
+    for make in (conv, conv_transpose, pool, matmul, softmax, loss, dense, elementwise, norm, resize, random):
         make()
     import arrays  # these use this module
     import npy_files

@@ -164,8 +164,8 @@ TEST_CASE("visit: a layer's configuration, then its parameters, in a fixed order
   nn::Conv2D conv(8, {3, 3});
   Lister lister;
   conv.visit(lister);
-  CHECK(lister.seen == Lines{"int64 filters", "size kernel_size", "size strides", "padding padding",
-                             "activation activation", "bool use_bias", "initializer kernel_initializer",
+  CHECK(lister.seen == Lines{"int64 filters", "size kernel_size", "size strides", "padding padding", "size dilation",
+                             "int64 groups", "activation activation", "bool use_bias", "initializer kernel_initializer",
                              "initializer bias_initializer", "parameter kernel", "parameter bias"});
 }
 

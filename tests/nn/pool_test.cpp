@@ -59,6 +59,9 @@ TEST_CASE("pooling over time: windows of [N, T, C]") {
   CHECK(floats(nn::AveragePool1D(2)(x)) == std::vector<float>{2, 15, 3.5, 55});
   CHECK(nn::MaxPool1D(2, {.strides = 1})(x).shape() == Shape{1, 4, 2});
   CHECK(nn::AveragePool1D(2, {.padding = Padding::same})(x).shape() == Shape{1, 3, 2});
+  const nn::Pool1DOptions causal{.strides = 1, .padding = Padding::causal};
+  CHECK(floats(nn::MaxPool1D(2, causal)(x)) == std::vector<float>{1, 10, 3, 20, 3, 60, 5, 60, 5, 50});
+  CHECK(floats(nn::AveragePool1D(2, causal)(x)) == std::vector<float>{1, 10, 2, 15, 2.5, 40, 3.5, 55, 4.5, 45});
   CHECK(error_text([] { nn::MaxPool1D(0); }) == "[max_pool1d] the window must be at least 1, got 0");
   CHECK(error_text([] {
           nn::AveragePool1D(2)(zeros({2, 2}));

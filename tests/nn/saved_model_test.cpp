@@ -390,7 +390,7 @@ TEST_CASE("load: configuration of convolution, pooling and children") {
   };
   CHECK(with(0, "strides", {1}) == "node \"conv2d\" \"strides\" must hold two sizes");
   CHECK(with(0, "strides", 1) == "node \"conv2d\" \"strides\" is no shape");
-  CHECK(with(0, "padding", "full") == "node \"conv2d\" \"padding\" must be valid or same, got full");
+  CHECK(with(0, "padding", "full") == "node \"conv2d\" \"padding\" must be valid, same or causal, got full");
   CHECK(with(0, "padding", true) == "node \"conv2d\": \"padding\" is of the wrong kind");
   CHECK(contains(with(0, "strides", {0, 1}), "conv2d: [conv2d] the stride must be at least 1, got 0"));
   CHECK(contains(with(0, "strides", {-1, 1}), "conv2d: [conv2d] the stride must be at least 1, got -1"));

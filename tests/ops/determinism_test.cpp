@@ -72,6 +72,17 @@ std::vector<Computation> computations() {
       {"conv2d of one image",
        [](const Tensors& x) { return conv2d(x[0], x[1], x[2], {.strides = 2}); },
        {{1, 33, 30, 3}, {3, 3, 3, 16}, {16}}},
+      {"conv2d in groups, dilated",
+       [](const Tensors& x) {
+         return conv2d(x[0], x[1], x[2], {.padding = Padding::same, .dilation = 2, .groups = 3});
+       },
+       {{5, 14, 14, 6}, {3, 3, 2, 9}, {9}}},
+      {"depthwise conv2d",
+       [](const Tensors& x) { return conv2d(x[0], x[1], x[2], {.padding = Padding::same, .groups = 17}); },
+       {{5, 14, 14, 17}, {3, 3, 1, 34}, {34}}},
+      {"conv2d_transpose",
+       [](const Tensors& x) { return conv2d_transpose(x[0], x[1], x[2], {.strides = 2}); },
+       {{5, 7, 7, 6}, {3, 3, 9, 6}, {9}}},
       {"max_pool2d", [](const Tensors& x) { return max_pool2d(x[0], 2); }, {{16, 28, 28, 8}}, Promise::all},
       {"average_pool2d",
        [](const Tensors& x) { return average_pool2d(x[0], 3, {.strides = 1}); },

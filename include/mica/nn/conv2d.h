@@ -15,6 +15,8 @@ struct Conv2DOptions {
   bool use_bias = true;
   Initializer kernel_initializer = init::glorot_uniform;
   Initializer bias_initializer = init::zeros;
+  Size2 dilation = {1, 1};  ///< the distance between the pixels of a window
+  int64_t groups = 1;       ///< parts of the filters, each of which sees the same part of the channels alone
   Regularizer kernel_regularizer = {};
   Regularizer bias_regularizer = {};
 };
@@ -25,21 +27,32 @@ class Conv2D : public Module<Conv2D> {
   static constexpr const char* kType = "Conv2D";
 
   Conv2D() = default;
-  /// Throws Error unless filters, the kernel's sizes and the strides are at least 1.
+  /// Throws Error unless filters, the kernel's sizes, strides, dilation and groups are at least 1, and groups divides
+  /// filters.
   Conv2D(int64_t filters, Size2 kernel, Conv2DOptions options = {})
       : filters_(filters), size_(kernel), options_(options) {
     check(filters >= 1, "conv2d", "there must be at least 1 filter, got ", filters);
-    windows("conv2d", kernel.h, kernel.h, options.strides.h, options.padding);
-    windows("conv2d", kernel.w, kernel.w, options.strides.w, options.padding);
+    windows("conv2d", 1, kernel.h, options.strides.h, Padding::same, options.dilation.h);
+    windows("conv2d", 1, kernel.w, options.strides.w, Padding::same, options.dilation.w);
+    check(options.groups >= 1, "conv2d", "groups must be at least 1, got ", options.groups);
+    check(filters % options.groups == 0, "conv2d", "groups must divide the filters: ", options.groups, " groups, ",
+          filters, " filters");
   }
 
   Tensor forward(const Tensor& x, Call& call) const {
     check(x.rank() == 4, "conv2d", "the input must be images [N,H,W,C], got ", x.shape());
-    const Tensor kernel = call.parameter(kernel_, {size_.h, size_.w, x.dim(3), filters_}, options_.kernel_initializer);
+    const int64_t groups = options_.groups;
+    check(groups >= 1 && x.dim(3) % groups == 0, "conv2d", "groups must divide the channels: ", groups,
+          " groups, input ", x.shape());
+    const Tensor kernel =
+        call.parameter(kernel_, {size_.h, size_.w, x.dim(3) / groups, filters_}, options_.kernel_initializer);
     const Tensor bias = options_.use_bias ? call.parameter(bias_, {filters_}, options_.bias_initializer) : Tensor();
-    return options_.activation.after(
-        conv2d(x, kernel, bias,
-               {.strides = options_.strides, .padding = options_.padding, .activation = options_.activation.op()}));
+    return options_.activation.after(conv2d(x, kernel, bias,
+                                            {.strides = options_.strides,
+                                             .padding = options_.padding,
+                                             .activation = options_.activation.op(),
+                                             .dilation = options_.dilation,
+                                             .groups = groups}));
   }
 
   void visit(Visitor& v) {
@@ -47,6 +60,8 @@ class Conv2D : public Module<Conv2D> {
     v("kernel_size", size_);
     v("strides", options_.strides);
     v("padding", options_.padding);
+    v("dilation", options_.dilation);
+    v("groups", options_.groups);
     v("activation", options_.activation);
     v("use_bias", options_.use_bias);
     v("kernel_initializer", options_.kernel_initializer);
@@ -57,7 +72,7 @@ class Conv2D : public Module<Conv2D> {
     if (options_.use_bias) v("bias", bias_);
   }
 
-  const Parameter& kernel() const { return kernel_; }  ///< [KH, KW, C, filters]
+  const Parameter& kernel() const { return kernel_; }  ///< [KH, KW, C / groups, filters]
   const Parameter& bias() const { return bias_; }      ///< [filters]
 
  private:

@@ -17,24 +17,44 @@ struct Size2 {
 };
 
 /// valid: only windows inside of the image. same: ceil(size / stride) windows, with zeros around the image, one more
-/// below and to the right where they are odd in number (Keras's rule).
-enum class Padding : unsigned char { valid, same };
+/// below and to the right where they are odd in number (Keras's rule). causal: as many, with all zeros above and to the
+/// left, so that a window ends at its own pixel and sees none after it: for sequences.
+enum class Padding : unsigned char { valid, same, causal };
 
 /// Where the windows along one axis lie: how many, and how much padding before the first.
 struct Windows {
   int64_t count = 0, before = 0;
 };
-/// Throws Error("[op] ...") for a size or stride below 1, or where no window fits.
-Windows windows(const char* op, int64_t size, int64_t window, int64_t stride, Padding padding);
+/// Throws Error("[op] ...") for a size, stride or dilation below 1, or where no window fits. The elements of a window
+/// lie `dilation` apart.
+Windows windows(const char* op, int64_t size, int64_t window, int64_t stride, Padding padding, int64_t dilation = 1);
 
 struct ConvOptions {
   Size2 strides = {1, 1};
   Padding padding = Padding::valid;
   UnaryOp activation = UnaryOp::identity;
+  Size2 dilation = {1, 1};  ///< the distance between the pixels of a window
+  int64_t groups = 1;       ///< divides C and O
 };
 
 /// activation(x * w + bias), the cross-correlation that deep learning calls convolution: [N, OH, OW, O] from images
-/// x [N, H, W, C], filters w [KH, KW, C, O] and bias [O] (undefined: none). Differentiable.
+/// x [N, H, W, C], filters w [KH, KW, C / groups, O] and bias [O] (undefined: none). Each of `groups` equal parts of
+/// the filters sees only the same part of the channels; with groups = C that is a depthwise convolution, where result o
+/// comes from channel o / (O / C). Differentiable.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias = {}, ConvOptions options = {});
+
+struct ConvTransposeOptions {
+  Size2 strides = {1, 1};
+  Padding padding = Padding::valid;  ///< valid or same
+  UnaryOp activation = UnaryOp::identity;
+  Size2 dilation = {1, 1};
+};
+
+/// Upsampling by the gradient of a convolution (Dumoulin, Visin, "A guide to convolution arithmetic for deep learning",
+/// 2016, chapter 4): [N, OH, OW, F] from x [N, H, W, C], where conv2d with filters w [KH, KW, F, C] leads from [OH, OW]
+/// to [H, W]; each pixel adds its filters, times its values, to a window of the result. bias [F] (undefined: none) and
+/// activation follow. With `same` OH = H * stride; with `valid` H * stride + max(window - stride, 0), the window being
+/// (KH - 1) * dilation + 1 (Keras's rule). Differentiable.
+Tensor conv2d_transpose(const Tensor& x, const Tensor& w, const Tensor& bias = {}, ConvTransposeOptions options = {});
 
 }  // namespace mica
