@@ -31,7 +31,8 @@ template <class T, bool kAccumulate>
   }
 }
 
-// A transposition reads columns: rows of a tile of kTile x kTile are written while what the columns touch is in the cache.
+// A transposition reads columns: rows of a tile of kTile x kTile are written while what the columns touch is in the
+// cache.
 constexpr int64_t kTile = 16;
 
 template <class T, bool kAccumulate>

@@ -9,8 +9,8 @@ constexpr int64_t kStrip = 64;    // columns summed at a time
 constexpr int64_t kBlock = 64;    // rows summed in T before they go into float64
 constexpr int64_t kChunk = 8192;  // elements of a strip that one part sums
 
-// kSums sums of each column of [rows, n]: add(row, first column, columns, sums) adds what a row gives to sums[kSums][kStrip];
-// finish(column, sums[kSums]) takes the totals.
+// kSums sums of each column of [rows, n]: add(row, first column, columns, sums) adds what a row gives to
+// sums[kSums][kStrip]; finish(column, sums[kSums]) takes the totals.
 template <class T, int kSums, class Add, class Finish>
 void column_sums(Context& ctx, int64_t rows, int64_t n, const Add& add, const Finish& finish) {
   if (n == 0) return;

@@ -25,8 +25,8 @@ class PathVisitor : public Visitor {
 /// Names the parameters by their paths, and with a seed keys the random streams by theirs.
 void name_parameters(Layer& layer, std::optional<uint64_t> seed = {});
 
-/// `layer`, or the layer of one of `known` (layer_of(known[i])) of which it is a copy that shares its parameters: a layer
-/// that is written down twice is one, and is saved once.
+/// `layer`, or the layer of one of `known` (layer_of(known[i])) of which it is a copy that shares its parameters: a
+/// layer that is written down twice is one, and is saved once.
 template <class Known, class LayerOf>
 Layer one_of(const Known& known, const LayerOf& layer_of, Layer layer) {
   const std::vector<Parameter> own = parameters(layer);

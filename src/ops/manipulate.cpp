@@ -1,5 +1,5 @@
-// Values moved and put together: checks, forward and gradient. Everything is a strided copy out of a tensor (read) or of
-// several into one (place), or made of those.
+// Values moved and put together: checks, forward and gradient. Everything is a strided copy out of a tensor, or
+// of several into one, or made of those.
 #include "mica/ops/manipulate.h"
 
 #include <algorithm>
@@ -326,7 +326,8 @@ Tensor flip(const Tensor& x, const Axes& axes) {
 
 namespace {
 
-// x [outer, n, inner] as [outer, n, count, inner] (inside) or [outer, count, n, inner], the copies made one axis with n.
+// x [outer, n, inner] as [outer, n, count, inner] (inside) or [outer, count, n, inner], the copies made one axis with
+// n.
 Tensor repeated(const char* op, const Tensor& x, int64_t count, int axis, bool inside) {
   const AroundAxis at(x.shape(), axis);
   int64_t size = 0;

@@ -21,8 +21,8 @@ struct HeaderEntry;
 struct SafetensorsFile;
 
 /// The tensors of an open .safetensors file, in the order of its header. What the header says is known; a tensor is
-/// read from the file, into memory of its own on the CPU, each time that it is asked for. The file stays open as long as
-/// this or a copy of it lives; reading throws FileError where the file was cut short since.
+/// read from the file, into memory of its own on the CPU, each time that it is asked for. The file stays open as long
+/// as this or a copy of it lives; reading throws FileError where the file was cut short since.
 class StoredTensors {
  public:
   StoredTensors() = default;

@@ -8,8 +8,8 @@
 namespace MICA_EXPORT mica {
 namespace nn {
 
-/// A rule that fills a parameter, known by name ("he_normal", "normal(0.05)"). fan_in and fan_out of a kernel [..., in, out] are its inputs and
-/// outputs times the window's elements.
+/// A rule that fills a parameter, known by name ("he_normal", "normal(0.05)"). fan_in and fan_out of a kernel [..., in,
+/// out] are its inputs and outputs times the window's elements.
 struct Initializer {
   enum class Rule : unsigned char {
     zeros,
@@ -48,8 +48,8 @@ constexpr Initializer constant(double value) { return {Initializer::Rule::consta
 constexpr Initializer uniform(double limit = 0.05) { return {Initializer::Rule::uniform, limit}; }
 constexpr Initializer normal(double stddev = 0.05) { return {Initializer::Rule::normal, stddev}; }
 constexpr Initializer truncated_normal(double stddev = 0.05) { return {Initializer::Rule::truncated_normal, stddev}; }
-/// `gain` times orthonormal columns (or rows, where there are fewer) of [product of the other axes, last axis]: the Q of
-/// a matrix of normal numbers. Saxe, McClelland, Ganguli, ICLR 2014. Throws Error unless there are at least 2 axes.
+/// `gain` times orthonormal columns (or rows, where there are fewer) of [product of the other axes, last axis]: the Q
+/// of a matrix of normal numbers. Saxe, McClelland, Ganguli, ICLR 2014. Throws Error unless there are at least 2 axes.
 constexpr Initializer orthogonal(double gain = 1) { return {Initializer::Rule::orthogonal, gain}; }
 }  // namespace init
 

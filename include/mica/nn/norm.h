@@ -16,8 +16,8 @@ struct BatchNormOptions {
 };
 
 /// Each channel, the last axis of [N, ..., C], normalized: in training by the batch's mean and variance, from which the
-/// running ones follow; in inference, and while gamma or beta is frozen, by the running ones. Keras's conventions: PyTorch's
-/// momentum is 1 less this one, and its running variance divides by n - 1.
+/// running ones follow; in inference, and while gamma or beta is frozen, by the running ones. Keras's conventions:
+/// PyTorch's momentum is 1 less this one, and its running variance divides by n - 1.
 class BatchNorm : public Module<BatchNorm> {
  public:
   static constexpr const char* kType = "BatchNorm";

@@ -15,8 +15,8 @@ struct Regularizer {
   bool defined() const { return l1 != 0 || l2 != 0; }
 };
 
-/// `Dense(64, {.kernel_regularizer = regularizers::l2(1e-4)})`. Throw Error for a factor that is negative or not finite.
-/// With plain SGD, l2(f) is a weight decay of 2 f.
+/// `Dense(64, {.kernel_regularizer = regularizers::l2(1e-4)})`. Throw Error for a factor that is negative or not
+/// finite. With plain SGD, l2(f) is a weight decay of 2 f.
 namespace regularizers {
 Regularizer l1(double factor = 0.01);
 Regularizer l2(double factor = 0.01);

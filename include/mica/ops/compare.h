@@ -35,7 +35,8 @@ inline Tensor where(const Tensor& condition, double a, const Tensor& b) {
   return where(condition, detail::scalar_like(a, b), b);
 }
 
-/// min(max(x, low), high); NaN stays. Differentiable: the gradient passes where low < x < high. Throws Error unless low <= high.
+/// min(max(x, low), high); NaN stays. Differentiable: the gradient passes where low < x < high. Throws Error unless
+/// low <= high.
 Tensor clip(const Tensor& x, double low, double high);
 
 }  // namespace mica

@@ -18,8 +18,8 @@ Tensor embedding(const Tensor& table, const Tensor& tokens);
 /// take_along_axis. Any dtype. Differentiable.
 Tensor gather(const Tensor& x, const Tensor& indices, int axis);
 
-/// A copy of `x` to which `updates`, of the shape of `indices`, are added: y[indices[i][j][k]][j][k] += updates[i][j][k]
-/// (axis 0). Indices may repeat. float32 or float64. Differentiable in x and updates.
+/// A copy of `x` to which `updates`, of the shape of `indices`, are added: y[indices[i][j][k]][j][k] +=
+/// updates[i][j][k] (axis 0). Indices may repeat. float32 or float64. Differentiable in x and updates.
 Tensor scatter_add(const Tensor& x, const Tensor& indices, const Tensor& updates, int axis);
 
 /// float32 [..., classes] with 1 where the label is, from integer labels [...]. Throws Error for labels outside of

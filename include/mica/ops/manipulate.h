@@ -54,7 +54,8 @@ inline Tensor slice(const Tensor& x, std::initializer_list<Range> ranges) {
 struct PadWidth {
   int64_t before = 0, after = 0;
 };
-/// constant: `value`; edge: the outermost element; reflect: the elements mirrored at the outermost, which is not repeated.
+/// constant: `value`; edge: the outermost element; reflect: the elements mirrored at the outermost, which is not
+/// repeated.
 enum class PadMode : unsigned char { constant, edge, reflect };
 struct PadOptions {
   PadMode mode = PadMode::constant;

@@ -11,8 +11,8 @@ struct MatmulOptions {
   bool transpose_b = false;  ///< b is [..., N, K]
 };
 
-/// [..., M, N] from a [..., M, K] and b [..., K, N]; the leading axes broadcast. A vector is a row on the left and a column
-/// on the right, and its axis vanishes. Differentiable.
+/// [..., M, N] from a [..., M, K] and b [..., K, N]; the leading axes broadcast. A vector is a row on the left and a
+/// column on the right, and its axis vanishes. Differentiable.
 Tensor matmul(const Tensor& a, const Tensor& b, MatmulOptions options = {});
 
 /// activation(x w + bias): [..., N] from x [..., K], w [K, N] and bias [N] (undefined: none). Differentiable.

@@ -5,14 +5,14 @@
 
 namespace MICA_EXPORT mica {
 
-/// What batch_norm gives: the normalized values, and the statistics [C] of the batch (the variance divides by the number
-/// of values), which no tape follows.
+/// What batch_norm gives: the normalized values, and the statistics [C] of the batch (the variance divides by the
+/// number of values), which no tape follows.
 struct BatchNormResult {
   Tensor y, mean, variance;
 };
 
-/// (x - mean) / sqrt(variance + epsilon) * gamma + beta for each channel, the last axis of x [..., C], with the mean and
-/// variance of the batch. gamma, beta [C] may be undefined: 1 and 0. Differentiable. Ioffe, Szegedy, "Batch
+/// (x - mean) / sqrt(variance + epsilon) * gamma + beta for each channel, the last axis of x [..., C], with the mean
+/// and variance of the batch. gamma, beta [C] may be undefined: 1 and 0. Differentiable. Ioffe, Szegedy, "Batch
 /// normalization", ICML 2015, algorithm 1.
 BatchNormResult batch_norm(const Tensor& x, const Tensor& gamma = {}, const Tensor& beta = {}, double epsilon = 1e-3);
 
@@ -20,8 +20,9 @@ BatchNormResult batch_norm(const Tensor& x, const Tensor& gamma = {}, const Tens
 Tensor batch_norm_inference(const Tensor& x, const Tensor& mean, const Tensor& variance, const Tensor& gamma,
                             const Tensor& beta, double epsilon = 1e-3);
 
-/// (x - mean) / sqrt(variance + epsilon) * gamma + beta with the mean and variance of each row x [..., N], the last axis.
-/// gamma, beta [N] may be undefined: 1 and 0. Differentiable. Ba, Kiros, Hinton, "Layer normalization", 2016, section 3.
+/// (x - mean) / sqrt(variance + epsilon) * gamma + beta with the mean and variance of each row x [..., N], the last
+/// axis. gamma, beta [N] may be undefined: 1 and 0. Differentiable. Ba, Kiros, Hinton, "Layer normalization", 2016,
+/// section 3.
 Tensor layer_norm(const Tensor& x, const Tensor& gamma = {}, const Tensor& beta = {}, double epsilon = 1e-5);
 
 }  // namespace mica

@@ -33,16 +33,16 @@ Tensor sum(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
 Tensor mean(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
 /// The product, 1 of nothing; integers multiply in int64. Differentiable, at zeros too.
 Tensor prod(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
-/// The largest / smallest value; NaN where there is one. Throws Error where there is none to choose from. Differentiable:
-/// equals share the gradient.
+/// The largest / smallest value; NaN where there is one. Throws Error where there is none to choose from.
+/// Differentiable: equals share the gradient.
 Tensor max(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
 Tensor min(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
 /// Whether any / each element is not 0: uint8.
 Tensor any(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
 Tensor all(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
 
-/// sum((x - mean)^2) / (n - ddof), and its root (NumPy's std). NaN or infinite where n <= ddof. Differentiable; the root's
-/// gradient is 0 where all values are equal.
+/// sum((x - mean)^2) / (n - ddof), and its root (NumPy's std). NaN or infinite where n <= ddof. Differentiable; the
+/// root's gradient is 0 where all values are equal.
 Tensor var(const Tensor& x, const Axes& axes = {}, bool keepdims = false, int64_t ddof = 0);
 Tensor stddev(const Tensor& x, const Axes& axes = {}, bool keepdims = false, int64_t ddof = 0);
 /// (sum |x|^p)^(1/p) for p = 1, 2 or infinity: of all elements together, whatever the rank. Differentiable; at 0 with
@@ -51,8 +51,8 @@ Tensor norm(const Tensor& x, const Axes& axes = {}, bool keepdims = false, doubl
 /// log(sum(exp(x))), without overflow; -inf of nothing. Differentiable.
 Tensor logsumexp(const Tensor& x, const Axes& axes = {}, bool keepdims = false);
 
-/// int64 positions of the first maximum / minimum along `axis`, which vanishes; NaN wins. Throws Error where the axis has
-/// size 0.
+/// int64 positions of the first maximum / minimum along `axis`, which vanishes; NaN wins. Throws Error where the axis
+/// has size 0.
 Tensor argmax(const Tensor& x, int axis = -1);
 Tensor argmin(const Tensor& x, int axis = -1);
 
