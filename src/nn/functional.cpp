@@ -100,7 +100,7 @@ void Graph::add(Layer layer, std::vector<Value> inputs) {
     }
   names_.push_back(name_for(layer.type(), types_, names_));
   layer = one_of(
-      nodes_, [](const Node& node) { return node.layer; }, std::move(layer));
+      leaves_, [&](size_t i) { return nodes_[i].layer; }, std::move(layer));
   nodes_.push_back({.name = names_.back(), .layer = std::move(layer), .inputs = std::move(inputs)});
 }
 

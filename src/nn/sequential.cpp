@@ -12,7 +12,7 @@ namespace nn {
 void Chain::add(Layer layer) {
   names_.push_back(name_for(layer.type(), types_, names_));
   layers_.push_back(one_of(
-      layers_, [](const Layer& each) { return each; }, std::move(layer)));
+      leaves_, [&](size_t i) { return layers_[i]; }, std::move(layer)));
 }
 
 Tensor Chain::forward(const Tensor& x, Call& call) const {

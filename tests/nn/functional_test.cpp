@@ -87,6 +87,12 @@ TEST_CASE("functional: a layer that is called twice, or a copy of it, is one lay
   }
 }
 
+TEST_CASE("functional: thousands of layers with parameters are told apart in no time") {
+  nn::Chain chain;
+  for (int i = 0; i < 10'000; ++i) chain.add(nn::Dense(1));
+  CHECK(chain.names().back() == "dense_9999");
+}
+
 TEST_CASE("sequential: a layer and a copy of it are one as well, and saved once") {
   const TempDir dir;
   const nn::Dense layer(4);

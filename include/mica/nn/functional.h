@@ -84,6 +84,7 @@ class Graph {
   std::vector<Node> nodes_;
   std::vector<std::string> names_{"input"};
   std::vector<std::pair<std::string, int64_t>> types_{{"input", 1}};  // how many of each
+  std::vector<const mica::detail::Leaf*> leaves_;                     // the first parameter of each node's layer
   Value output_;
   int slots_ = 1;
 };

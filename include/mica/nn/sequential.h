@@ -28,6 +28,7 @@ class Chain {
   std::vector<Layer> layers_;
   std::vector<std::string> names_;
   std::vector<std::pair<std::string, int64_t>> types_;  // how many of each
+  std::vector<const mica::detail::Leaf*> leaves_;       // the first parameter of each layer
 };
 
 /// nn::Sequential model{nn::Input({28, 28, 1}), nn::Conv2D(32, {3, 3}), ...}: with an Input first, it is built at once.
