@@ -143,6 +143,7 @@ TEST_CASE("random: bernoulli numbers are 1 as often as they should, and never or
     }
     CHECK(total / 100'000 == doctest::Approx(p).epsilon(0.05));
   }
-  for (const float v : random_bernoulli({1000}, 0, {}).values<float>()) CHECK(v == 0);
-  for (const float v : random_bernoulli({1000}, 1, {}).values<float>()) CHECK(v == 1);
+  const Tensor never = random_bernoulli({1000}, 0, {}), always = random_bernoulli({1000}, 1, {});
+  for (const float v : never.values<float>()) CHECK(v == 0);
+  for (const float v : always.values<float>()) CHECK(v == 1);
 }
