@@ -129,9 +129,15 @@ const HeaderEntry& StoredTensors::entry(size_t i) const {
 
 size_t StoredTensors::size() const { return state_ ? state_->header.entries.size() : 0; }
 
-std::string_view StoredTensors::name(size_t i) const { return state_->header.name(entry(i)); }
+std::string_view StoredTensors::name(size_t i) const {
+  const HeaderEntry& checked = entry(i);  // before the state is touched: there may be none
+  return state_->header.name(checked);
+}
 
-Shape StoredTensors::shape(size_t i) const { return state_->header.shape(entry(i)); }
+Shape StoredTensors::shape(size_t i) const {
+  const HeaderEntry& checked = entry(i);
+  return state_->header.shape(checked);
+}
 
 DType StoredTensors::dtype(size_t i) const { return entry(i).dtype; }
 
