@@ -27,8 +27,7 @@ Tensor nearest(const Tensor& x, int axis, int64_t to) {
 
 Tensor linear(const Tensor& x, int axis, int64_t to) {
   const int64_t from = x.dim(axis);
-  Shape along;  // `to` at the axis, 1 elsewhere
-  along = ops::with_size(Shape{1, 1, 1, 1}, axis, to);
+  const Shape along = ops::with_size({1, 1, 1, 1}, axis, to);  // `to` at the axis, 1 elsewhere
   Tensor low = empty({to}, {int64}), high = empty({to}, {int64}), weight = empty({to}, {float64});
   for (int64_t i = 0; i < to; ++i) {
     const double at = std::max(0.0, centre(i, from, to)), floor = std::floor(at);
