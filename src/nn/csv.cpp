@@ -50,27 +50,29 @@ class CSVLoggerCallback final : public nn::Callback {
   explicit CSVLoggerCallback(std::string path) : path_(std::move(path)) {}
   ~CSVLoggerCallback() override { close(); }
 
-  void on_train_begin(const nn::Progress&) override {
+  void on_train_begin(const nn::Progress& p) override {
     close();
     file_ = std::fopen(path_.c_str(), "we");
     if (!file_) fail_errno("cannot create the file");
     header_ = {};
+    int64_t epoch = 0;
+    for (const nn::Logs& logs : p.history.epochs()) write(++epoch, logs);
   }
-
-  void on_epoch_end(const nn::Progress& p) override {
-    std::string text;
-    if (header_.size() == 0) {
-      header_ = p.logs;
-      text = nn::csv_header(header_);
-    }
-    text += nn::csv_row(p.epoch + 1, header_, p.logs);
-    if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fflush(file_) != 0)
-      fail_errno("cannot write");
-  }
+  void on_epoch_end(const nn::Progress& p) override { write(p.epoch + 1, p.logs); }
 
   void on_train_end(const nn::Progress&, const nn::History&) override { close(); }
 
  private:
+  void write(int64_t epoch, const nn::Logs& logs) {
+    std::string text;
+    if (header_.size() == 0) {
+      header_ = logs;
+      text = nn::csv_header(header_);
+    }
+    text += nn::csv_row(epoch, header_, logs);
+    if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fflush(file_) != 0)
+      fail_errno("cannot write");
+  }
   void close() {
     if (file_) std::fclose(file_);
     file_ = nullptr;

@@ -5,28 +5,12 @@
 #include "mica/nn/callbacks.h"
 #include "mica/nn/model.h"
 #include "nn/monitor.h"
+#include "nn/visitors.h"
 
 namespace MICA_EXPORT mica {
 namespace callbacks {
 
 namespace {
-
-// Whatever a model has learned: parameters, then buffers.
-class Values final : public nn::Visitor {
- public:
-  template <class F>
-  static void of(nn::Model& model, const F& f) {
-    for (const Parameter& p : model.parameters()) f(p.value());
-    Values buffers;
-    model.visit(buffers);
-    for (const nn::Buffer& b : buffers.found_)
-      if (b.value().defined()) f(b.value());
-  }
-
- private:
-  void buffer(const char*, nn::Buffer& b) override { found_.push_back(b); }
-  std::vector<nn::Buffer> found_;
-};
 
 class EarlyStoppingCallback final : public nn::Callback {
  public:
@@ -54,8 +38,18 @@ class EarlyStoppingCallback final : public nn::Callback {
   void on_train_end(const nn::Progress& p, const nn::History&) override {
     if (kept_.empty()) return;
     size_t i = 0;
-    Values::of(p.model, [&](Tensor& value) { value.copy_from(kept_.at(i++)); });
+    nn::for_tensors(p.model.layer(), [&](const std::string&, Tensor& value) {
+      check(i < kept_.size(), "early_stopping", "there are values of another model to be put back");
+      value.copy_from(kept_[i++]);
+    });
     kept_.clear();
+  }
+
+  void visit_state(StateVisitor& v) override {
+    v("early_stopping", monitor_);
+    v("best_epoch", best_epoch_);
+    v("waited", waited_);
+    v("kept", kept_);
   }
 
   double best() const { return monitor_.best(); }
@@ -64,7 +58,7 @@ class EarlyStoppingCallback final : public nn::Callback {
  private:
   void keep(nn::Model& model) {
     size_t i = 0;
-    Values::of(model, [&](Tensor& value) {
+    nn::for_tensors(model.layer(), [&](const std::string&, Tensor& value) {
       if (i == kept_.size())
         kept_.push_back(value.detach().clone());
       else

@@ -1,16 +1,10 @@
 // Models in use: fit, evaluate, predict.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <optional>
 
-#include "core/finite.h"
 #include "mica/autograd/tape.h"
 #include "mica/core/threads.h"
-#include "mica/data/batches.h"
-#include "mica/nn/model.h"
-#include "nn/model_state.h"
-#include "nn/targets.h"
+#include "nn/training.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
@@ -23,76 +17,6 @@ void check_examples(const char* op, const Input& input, const data::Column& x) {
   check(x.example() == input.shape && x.dtype() == input.dtype, op, "the model takes examples of ", input.shape, " ",
         input.dtype, ", got ", x.example(), " ", x.dtype());
 }
-
-// A running mean of the loss, and the metrics.
-class Meter {
- public:
-  Meter(std::vector<metrics::Metric>& metrics, const std::vector<std::string>& names)
-      : metrics_(metrics), names_(names) {
-    for (metrics::Metric& m : metrics_) m.reset();
-  }
-
-  void update(double loss, const Tensor& prediction, const Tensor& target) {
-    const auto n = static_cast<double>(prediction.dim(0));
-    loss_ += loss * n;
-    count_ += n;
-    for (metrics::Metric& m : metrics_) m.update(prediction, target);
-  }
-
-  // `whole`: at the end, when all metrics have a result.
-  void write(Logs& logs, bool whole) const {
-    static const std::string kLoss = "loss";
-    logs.set(kLoss, count_ > 0 ? loss_ / count_ : 0);
-    for (size_t i = 0; i < metrics_.size(); ++i)
-      if (whole || !metrics_[i].at_end()) logs.set(names_[i], metrics_[i].result());
-  }
-
- private:
-  std::vector<metrics::Metric>& metrics_;
-  const std::vector<std::string>& names_;
-  double loss_ = 0, count_ = 0;
-};
-
-// A training step whose loss is not finite; it can be run once more.
-class FailedStep final : public NonfiniteLoss {
- public:
-  FailedStep(double value, CallScope::Training training, const Layer& layer, const losses::Loss& function,
-             const std::vector<Parameter>& parameters, const data::Batch& batch, const Tensor& weights)
-      : training_(training), layer_(layer), function_(function), parameters_(parameters), batch_(batch),
-        weights_(weights) {
-    loss = value;
-    step = training.step;
-  }
-
-  std::string origin() const override {
-    const std::pair<const char*, const Tensor&> data[] = {
-        {"the inputs", batch_.x}, {"the targets", batch_.y}, {"the weights", weights_}};
-    for (const auto& [what, x] : data)
-      if (const int64_t bad = first_nonfinite(x); bad >= 0)
-        return mica::detail::concat(what, " are not finite: ", nonfinite_text(x, bad));
-    for (const Parameter& p : parameters_)
-      if (const int64_t bad = first_nonfinite(p.value()); bad >= 0)
-        return mica::detail::concat("the parameter ", p.name(),
-                                    " was not finite before this step: ", nonfinite_text(p.value(), bad));
-    try {
-      Tape tape;
-      tape.set_detect_anomaly(true);
-      CallScope scope(training_);
-      function_(layer_.forward(batch_.x, scope.call()), batch_.y, weights_);
-    } catch (const Error& e) {
-      return e.what();
-    }
-    return "it was made by something that the tape does not record";
-  }
-
- private:
-  CallScope::Training training_;
-  const Layer& layer_;
-  const losses::Loss& function_;
-  const std::vector<Parameter>& parameters_;
-  const data::Batch& batch_;
-  const Tensor& weights_;
-};
 
 }  // namespace
 
@@ -114,6 +38,8 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
     check(w.rank() >= 1 && w.dim(0) == x.size(), "fit", "sample_weights must have one weight for each of the ",
           x.size(), " examples, got shape ", w.shape());
   }
+  check(options.checkpoint.batches >= 0, "fit", "checkpoint.batches must not be negative, got ",
+        options.checkpoint.batches);
   for (const double w : options.class_weights)
     check(std::isfinite(w) && w >= 0, "fit", "class_weights must be finite and not negative, got ", w);
 
@@ -138,81 +64,10 @@ History Model::fit(const data::Column& x, const data::Column& y, FitOptions opti
   check(std::any_of(all.begin(), all.end(), [](const Parameter& p) { return p.trainable(); }), "fit",
         "there is nothing to train: the model has no parameters, or all of them are frozen");
   s.optimizer.zero_grad();  // whatever was recorded before takes no part
-  const std::vector<RegularizedParameter> regularized = regularized_parameters(s.layer);
-
-  History history;
-  const data::BatchOptions order{.batch_size = options.batch_size,
-                                 .shuffle = options.shuffle,
-                                 .seed = options.seed,
-                                 .epoch = s.epochs,
-                                 .epochs = options.epochs};
-  data::Batches batches(train_x, train_y, order);
-  std::optional<data::Batches> weight_batches;  // in the same order
+  std::vector<data::Column> columns{train_x, train_y};
   if (options.sample_weights.defined())
-    weight_batches.emplace(options.sample_weights.detach().to(float32).slice(0, train_x.size()), data::Column(), order);
-  Logs logs;
-  StopToken stop;  // the callbacks' own: what they ask for ends with this fit, whose options may serve another
-  const auto stopping = [&] { return options.stop.stop_requested() || stop.stop_requested(); };
-  Progress at{.model = *this,
-              .stop = stop,
-              .epochs = options.epochs,
-              .batches = batches.per_epoch(),
-              .total = train_x.size(),
-              .logs = logs};
-  for (const auto& c : options.callbacks) c->on_train_begin(at);
-  for (; at.epoch < options.epochs; ++at.epoch) {
-    history.stopped = stopping();  // a callback may have asked at the end of the last epoch
-    if (history.stopped) break;
-    const auto start = std::chrono::steady_clock::now();
-    logs = {};
-    at.batch = at.examples = 0;
-    at.seconds = 0;
-    for (const auto& c : options.callbacks) c->on_epoch_begin(at);
-    Meter meter(s.metrics, s.metric_names);
-    data::Batch batch, weight;
-    while (at.batch < at.batches && !history.stopped) {
-      batch = {};
-      batches.next(batch);
-      if (weight_batches) weight_batches->next(weight = {});
-      {
-        const CallScope::Training step{s.step.fetch_add(1, std::memory_order_relaxed), options.seed};
-        Tape tape;
-        CallScope scope(step);
-        const Tensor prediction = s.layer.forward(batch.x, scope.call());
-        const Tensor weights = options.class_weights.empty()
-                                   ? weight.x
-                                   : weights_by_class(prediction, batch.y, weight.x, options.class_weights);
-        const Tensor plain = s.loss(prediction, batch.y, weights), extra = nn::penalty(regularized);
-        const Tensor loss = extra.defined() ? plain + extra : plain;
-        const double value = loss.item();
-        if (!std::isfinite(value)) {
-          const FailedStep failed(value, step, s.layer, s.loss, all, batch, weights);
-          for (const auto& c : options.callbacks) c->on_nonfinite_loss(at, failed);
-        }
-        meter.update(value, prediction, batch.y);  // a metric that throws leaves the weights as they were
-        tape.backward(loss);
-        s.optimizer.step();
-        s.optimizer.zero_grad();
-      }
-      ++at.batch;
-      at.examples += batch.x.dim(0);
-      at.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      meter.write(logs, false);
-      for (const auto& c : options.callbacks) c->on_batch_end(at);
-      history.stopped = stopping() && at.batch < at.batches;
-    }
-    if (history.stopped) break;
-    meter.write(logs = {}, true);
-    if (validation.images.defined())
-      for (const auto& [name, value] :
-           evaluate(validation.images, validation.labels, {.batch_size = options.batch_size}))
-        logs.set("val_" + name, value);
-    ++s.epochs;
-    history.epochs_.push_back(logs);
-    for (const auto& c : options.callbacks) c->on_epoch_end(at);
-  }
-  for (const auto& c : options.callbacks) c->on_train_end(at, history);
-  return history;
+    columns.emplace_back(options.sample_weights.detach().to(float32).slice(0, train_x.size()));
+  return Training(*this, std::move(columns), std::move(validation), std::move(options)).run();
 }
 
 Logs Model::evaluate(const data::Column& x, const data::Column& y, EvaluateOptions options) const {
@@ -227,6 +82,7 @@ Logs Model::evaluate(const data::Column& x, const data::Column& y, EvaluateOptio
   const Tape::Pause pause;
   std::vector<metrics::Metric> metrics = s.metrics;
   Meter meter(metrics, s.metric_names);
+  meter.reset();
   Layer layer = s.layer;
   const Tensor extra = nn::penalty(regularized_parameters(layer));
   const double added = extra.defined() ? extra.item() : 0;

@@ -47,6 +47,28 @@ std::vector<double> History::operator[](const std::string& name) const {
   return values;
 }
 
+void History::visit_state(StateVisitor& v) {
+  std::string names;  // each closed by a NUL
+  std::vector<double> values;
+  if (!epochs_.empty())
+    for (const auto& [name, unused] : epochs_.front()) names += name + '\0';
+  for (const Logs& logs : epochs_)
+    for (const auto& [unused, value] : logs) values.push_back(value);
+  v("names", names);
+  v("values", values);
+  v("stopped", stopped);
+  std::vector<std::string> columns;
+  for (size_t at = 0, end; (end = names.find('\0', at)) != names.npos; at = end + 1)
+    columns.push_back(names.substr(at, end - at));
+  check(columns.empty() ? values.empty() : values.size() % columns.size() == 0, "history", "there are ",
+        uint64_t{values.size()}, " values of ", uint64_t{columns.size()}, " names");
+  epochs_.clear();
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (i % columns.size() == 0) epochs_.emplace_back();
+    epochs_.back().set(columns[i % columns.size()], values[i]);
+  }
+}
+
 void History::save(const std::string& path) const {
   const bool as_csv = path.ends_with(".csv");
   check(as_csv || path.ends_with(".json"), "history", "the file's name must end in .csv or .json: ", path);

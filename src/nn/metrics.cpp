@@ -83,6 +83,14 @@ void detail::Counts::reset() {
   right.clear();
 }
 
+void detail::Counts::visit_state(StateVisitor& v) {
+  v("predicted", predicted);
+  v("actual", actual);
+  v("right", right);
+  check(actual.size() == predicted.size() && right.size() == predicted.size(), "metrics",
+        "the counts must be of as many classes each");
+}
+
 void detail::Counts::update(const char* op, double threshold, const Tensor& prediction, const Tensor& target) {
   Tape::Pause pause;
   check(threshold >= 0 && threshold <= 1, op, "the threshold must be in [0, 1], got ", threshold);

@@ -25,6 +25,7 @@ void Model::build(const Input& input, uint64_t seed) {
 
 bool Model::built() const { return state_->built; }
 Layer& Model::layer() const { return state_->layer; }
+const optim::Optimizer& Model::optimizer() const { return state_->optimizer; }
 
 const Input& Model::input() const {
   check(state_->input.has_value(), "model", "the model has no input yet: give it an Input, or build it");

@@ -21,6 +21,7 @@ class ModelCheckpointCallback final : public nn::Callback {
   void on_epoch_end(const nn::Progress& p) override {
     if (every_ || monitor_.better(p.logs)) p.model.save(path(p.epoch + 1));
   }
+  void visit_state(StateVisitor& v) override { v("model_checkpoint", monitor_); }
 
  private:
   std::string path(int64_t epoch) const {

@@ -17,6 +17,7 @@ class Monitor {
   /// Whether this epoch is better than all before it; it is the best then. Throws Error when the logs lack the name.
   bool better(const nn::Logs& logs);
   double best() const { return best_; }
+  void visit_state(StateVisitor& v) { v("best", best_), v("any", any_); }
 
  private:
   bool more_is_better() const;

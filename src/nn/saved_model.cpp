@@ -402,30 +402,6 @@ Graph Reader::graph(const Parsed& nodes, const std::string& output, const std::s
   return graph;
 }
 
-// Calls f(name, tensor) for each parameter (once) and buffer, with its name in the file.
-template <class F>
-class TensorVisitor final : public PathVisitor {
- public:
-  explicit TensorVisitor(F f) : f_(std::move(f)) {}
-
- private:
-  void parameter(const char*, Parameter& p) override {
-    if (seen_.insert(p.leaf()).second) f_(p.name(), p.value());
-  }
-  void buffer(const char* name, Buffer& b) override {
-    if (seen_.insert(&b.value()).second) f_(path(name), b.value());
-  }
-
-  F f_;
-  std::set<const void*> seen_;
-};
-
-template <class F>
-void for_tensors(Layer& layer, F f) {
-  TensorVisitor<F> visitor(std::move(f));
-  layer.visit(visitor);
-}
-
 DType dtype_named(const std::string& path, const std::string& name) {
   for (const DType dtype : {float32, float64, bfloat16, int32, int64, uint8})
     if (to_string(dtype) == name) return dtype;

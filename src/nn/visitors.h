@@ -2,7 +2,9 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "mica/nn/layer.h"
@@ -24,6 +26,31 @@ class PathVisitor : public Visitor {
 
 /// Names the parameters by their paths, and with a seed keys the random streams by theirs.
 void name_parameters(Layer& layer, std::optional<uint64_t> seed = {});
+
+// The visitor of for_tensors.
+template <class F>
+class TensorVisitor final : public PathVisitor {
+ public:
+  explicit TensorVisitor(F f) : f_(std::move(f)) {}
+
+ private:
+  void parameter(const char*, Parameter& p) override {
+    if (seen_.insert(p.leaf()).second) f_(p.name(), p.value());
+  }
+  void buffer(const char* name, Buffer& b) override {
+    if (seen_.insert(&b.value()).second) f_(path(name), b.value());
+  }
+
+  F f_;
+  std::set<const void*> seen_;
+};
+
+/// Calls f(name, tensor) for each parameter and buffer of a built layer, once, with its name in a saved model.
+template <class F>
+void for_tensors(Layer& layer, F f) {
+  TensorVisitor<F> visitor(std::move(f));
+  layer.visit(visitor);
+}
 
 /// `layer`, or the earlier layer_of(i) of which it is a copy that shares its parameters: a layer that is written down
 /// twice is one, and is saved once. `leaves` has the first parameter of each layer so far, and gets this one's.

@@ -96,12 +96,30 @@ void Optimizer::zero_grad() {
 }
 
 double Optimizer::learning_rate() const { return state().learning_rate.at(state().iterations); }
+const LearningRate& Optimizer::schedule() const { return state().learning_rate; }
 void Optimizer::set_learning_rate(const LearningRate& rate) {
   detail::check_rate(state().rule->name(), "the learning rate", rate.at(state().iterations));
   state().learning_rate = rate;
 }
 int64_t Optimizer::iterations() const { return state().iterations; }
 std::string Optimizer::name() const { return state().rule->name(); }
+
+void Optimizer::visit_state(StateVisitor& v) {
+  State& s = state();
+  int64_t iterations = s.iterations;
+  LearningRate rate = s.learning_rate;
+  v("iterations", iterations);
+  v("learning_rate", rate);
+  check(iterations >= 0, name(), "the number of updates must not be negative, got ", iterations);
+  s.iterations = iterations;
+  s.learning_rate = rate;
+  for (size_t k = 0; k < s.states.size(); ++k) {
+    v.enter("state" + std::to_string(k));
+    for (size_t i = 0; i < s.parameters.size(); ++i)
+      v(std::to_string(i) + "." + s.parameters[i].name(), s.states[k][i]);
+    v.leave();
+  }
+}
 
 void detail::check_rate(const char* op, const char* what, double value) {
   check(std::isfinite(value) && value >= 0, op, what, " must be finite and not negative, got ", value);

@@ -48,6 +48,22 @@ double LearningRate::at(int64_t iteration) const {
   }
 }
 
+void LearningRate::visit_state(StateVisitor& v) {
+  LearningRate read = *this;
+  auto kind = static_cast<int64_t>(kind_);
+  v("kind", kind);
+  v("rate", read.rate_);
+  v("factor", read.factor_);
+  v("minimum", read.minimum_);
+  v("steps", read.steps_);
+  v("warmup", read.warmup_);
+  check(kind >= 0 && kind <= static_cast<int64_t>(Kind::function), "learning_rate", "there is no kind ", kind);
+  read.kind_ = static_cast<Kind>(kind);
+  if (read.kind_ == Kind::function) return;
+  *this = Schedules::make("learning_rate", read.kind_, read.rate_, read.steps_, read.factor_,
+                          {.warmup = read.warmup_, .minimum = read.minimum_});
+}
+
 LearningRate step_decay(double rate, int64_t steps, double factor, ScheduleOptions options) {
   return Schedules::make("step_decay", Schedules::Kind::step, rate, steps, factor, options);
 }

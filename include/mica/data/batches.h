@@ -17,6 +17,7 @@ struct BatchOptions {
   uint64_t seed = mica::seed();
   int64_t epoch = 0;   ///< with the seed, it decides the order
   int64_t epochs = 1;  ///< how many passes, epoch, epoch + 1, ...
+  int64_t batch = 0;   ///< the first pass begins with this one
 };
 
 struct Batch {
@@ -27,7 +28,8 @@ struct Batch {
 /// ends with the object. Iterate once: `for (auto [x, y] : batches(train, {.batch_size = 128, .shuffle = true}))`.
 class Batches {
  public:
-  /// Throws Error when x and y differ in number, or the batch size is below 1.
+  /// Throws Error when x and y differ in number, the batch size is below 1, or the first batch
+  /// is negative.
   Batches(Column x, Column y, BatchOptions options);
   ~Batches();
   Batches(Batches&&) noexcept;
@@ -58,8 +60,8 @@ class Batches {
   Iterator::End end() { return {}; }
 
  private:
-  struct Loader;
-  std::unique_ptr<Loader> loader_;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 inline Batches batches(const Dataset& dataset, BatchOptions options = {}) {

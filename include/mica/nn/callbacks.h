@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "mica/core/macros.h"
+#include "mica/core/state.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
@@ -55,9 +55,10 @@ class History {
   void save(const std::string& path) const;
   /// Whether fit was stopped before its last epoch was done.
   bool stopped = false;
+  void visit_state(StateVisitor& v);
 
  private:
-  friend class Model;
+  friend class Training;
   std::vector<Logs> epochs_;
 };
 
@@ -72,6 +73,7 @@ struct Progress {
   int64_t examples = 0, total = 0;  ///< likewise
   double seconds = 0;               ///< since the epoch began
   const Logs& logs;                 ///< loss and metrics so far
+  const History& history;           ///< the epochs that are done; not empty in on_train_begin where training goes on
 };
 
 /// A batch whose loss is NaN or infinite, before it has changed anything.
@@ -96,6 +98,8 @@ class Callback {
   virtual void on_batch_end(const Progress&) {}
   virtual void on_epoch_end(const Progress&) {}
   virtual void on_train_end(const Progress&, const History&) {}
+  /// What it must remember where training goes on from a checkpoint, which is set after on_train_begin.
+  virtual void visit_state(StateVisitor&) {}
 };
 
 }  // namespace nn

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "mica/core/tensor.h"
+#include "mica/core/state.h"
 
 namespace MICA_EXPORT mica {
 namespace metrics {
@@ -16,6 +16,7 @@ namespace detail {
 // A mean over examples; Derived::add(prediction, target) returns a total and how many examples are in it.
 struct Total {
   double sum = 0, count = 0;
+  void visit_state(StateVisitor& v) { v("sum", sum), v("count", count); }
 };
 template <class Derived>
 struct Mean {
@@ -27,6 +28,7 @@ struct Mean {
     total.count += t.count;
   }
   double result() const { return total.count > 0 ? total.sum / total.count : 0; }
+  void visit_state(StateVisitor& v) { total.visit_state(v); }
   /// The metric of one batch.
   double operator()(const Tensor& prediction, const Tensor& target) const {
     const Total t = Derived::of(prediction, target);
@@ -38,6 +40,7 @@ struct Mean {
 struct Counts {
   std::vector<int64_t> predicted, actual, right;
   void reset();
+  void visit_state(StateVisitor& v);
   void update(const char* op, double threshold, const Tensor& prediction, const Tensor& target);
   /// The mean of f(right, predicted, actual) over the classes that were predicted or there; 0 when there are none.
   double mean(double (*f)(double right, double predicted, double actual)) const;
@@ -80,6 +83,7 @@ struct TopKAccuracy {
   /// Throws Error for k below 1, a label outside of the classes, and shapes that do not fit.
   void update(const Tensor& prediction, const Tensor& target);
   double result() const { return total.count > 0 ? total.sum / total.count : 0; }
+  void visit_state(StateVisitor& v) { total.visit_state(v); }
   double operator()(const Tensor& prediction, const Tensor& target) const {
     return detail::of_batch(*this, prediction, target);
   }
@@ -98,6 +102,7 @@ struct Precision {
   void reset() { counts.reset(); }
   void update(const Tensor& prediction, const Tensor& target) { counts.update(kName, threshold, prediction, target); }
   double result() const;
+  void visit_state(StateVisitor& v) { counts.visit_state(v); }
   double operator()(const Tensor& prediction, const Tensor& target) const {
     return detail::of_batch(*this, prediction, target);
   }
@@ -111,6 +116,7 @@ struct Recall {
   void reset() { counts.reset(); }
   void update(const Tensor& prediction, const Tensor& target) { counts.update(kName, threshold, prediction, target); }
   double result() const;
+  void visit_state(StateVisitor& v) { counts.visit_state(v); }
   double operator()(const Tensor& prediction, const Tensor& target) const {
     return detail::of_batch(*this, prediction, target);
   }
@@ -124,6 +130,7 @@ struct F1 {
   void reset() { counts.reset(); }
   void update(const Tensor& prediction, const Tensor& target) { counts.update(kName, threshold, prediction, target); }
   double result() const;
+  void visit_state(StateVisitor& v) { counts.visit_state(v); }
   double operator()(const Tensor& prediction, const Tensor& target) const {
     return detail::of_batch(*this, prediction, target);
   }
@@ -141,6 +148,7 @@ struct AUC {
   void reset();
   void update(const Tensor& prediction, const Tensor& target);
   double result() const;
+  void visit_state(StateVisitor& v) { v("positive", positive), v("negative", negative), v("undefined", undefined); }
   double operator()(const Tensor& prediction, const Tensor& target) const {
     return detail::of_batch(*this, prediction, target);
   }
@@ -172,7 +180,8 @@ concept HasStaticName = requires {
 }  // namespace detail
 
 /// What a metric is: copyable, with name() or kName, reset(), update(prediction, target) and result(). With kAtEnd it
-/// is asked for its result only at the end of an epoch, not after each batch.
+/// is asked for its result only at the end of an epoch, not after each batch; with visit_state() (core/state.h),
+/// training can go on from a checkpoint within an epoch.
 template <class T>
 concept MetricLike = std::copyable<T> &&
     (detail::HasName<T> || detail::HasStaticName<T>)&&requires(T& t, const T& c, const Tensor& x) {
@@ -200,6 +209,9 @@ class Metric {
   double result() const { return held_->result(); }
   /// Whether result() is for the end of an epoch.
   bool at_end() const { return held_->at_end(); }
+  /// Whether it says what it has gathered.
+  bool has_state() const { return held_->has_state(); }
+  void visit_state(StateVisitor& v) { held_->visit_state(v); }
 
  private:
   struct Held {
@@ -209,6 +221,8 @@ class Metric {
     virtual void update(const Tensor& prediction, const Tensor& target) = 0;
     virtual double result() const = 0;
     virtual bool at_end() const = 0;
+    virtual bool has_state() const = 0;
+    virtual void visit_state(StateVisitor& v) = 0;
     virtual std::unique_ptr<Held> copy() const = 0;
   };
   template <class T>
@@ -229,6 +243,10 @@ class Metric {
     void reset() override { metric.reset(); }
     void update(const Tensor& prediction, const Tensor& target) override { metric.update(prediction, target); }
     double result() const override { return metric.result(); }
+    bool has_state() const override { return HasState<T>; }
+    void visit_state(StateVisitor& v) override {
+      if constexpr (HasState<T>) metric.visit_state(v);
+    }
     std::unique_ptr<Held> copy() const override { return std::make_unique<Holder>(metric); }
     T metric;
   };

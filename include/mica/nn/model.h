@@ -23,6 +23,15 @@ struct CompileOptions {
   std::vector<metrics::Metric> metrics = {};
 };
 
+/// Where fit keeps what it needs to go on after it was killed. The same program, run again, goes on from there, and
+/// ends with the same weights, optimizer state and history, to the bit, as if it had never been stopped; a training
+/// that has ended is returned at once (more epochs add to it). The learning rate goes on as it was, unless the program
+/// gives another one.
+struct CheckpointOptions {
+  std::string folder = {};  ///< made where there is none; empty: no checkpoints. See io::Checkpoints
+  int64_t batches = 0;      ///< besides after each epoch, every so many batches; 0: never
+};
+
 struct FitOptions {
   int64_t epochs = 1;
   int64_t batch_size = 32;
@@ -37,6 +46,7 @@ struct FitOptions {
   Tensor sample_weights = {};
   /// A weight for each class, by its label (the largest of a one-hot row); multiplied with sample_weights.
   std::vector<double> class_weights = {};
+  CheckpointOptions checkpoint = {};  ///< throws FileError where it is of another training, or cannot be written
 };
 
 struct EvaluateOptions {
@@ -63,6 +73,9 @@ class Model {
   /// Says how fit trains. Throws Error without an optimizer or a loss, for an optimizer that another model has, and for
   /// metrics of one name.
   void compile(CompileOptions options);
+
+  /// What compile was given; empty before.
+  const optim::Optimizer& optimizer() const;
 
   /// Trains on x and y and returns the metrics of each epoch. Throws Error unless compiled, and for data that do not
   /// fit the model.
@@ -115,6 +128,7 @@ class Model {
   void load_weights(const std::string& path);
 
  protected:
+  friend class Training;
   struct State;
   std::shared_ptr<State> state_;
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mica/autograd/parameter.h"
+#include "mica/core/state.h"
 #include "mica/optim/schedule.h"
 
 namespace MICA_EXPORT mica {
@@ -53,6 +54,8 @@ class Optimizer {
 
   /// The rate of the next update.
   double learning_rate() const;
+  /// What it is computed from.
+  const LearningRate& schedule() const;
   /// A number, or a schedule, in place of what was there. Throws Error unless finite and not negative.
   void set_learning_rate(const LearningRate& rate);
   /// How many updates there have been. Adam's bias correction counts them, for a parameter that joins late as well.
@@ -63,6 +66,9 @@ class Optimizer {
   const std::vector<Parameter>& parameters() const;
   /// The same algorithm with no parameters and no state yet.
   Optimizer fresh() const;
+  /// What a checkpoint keeps: the number of updates, the learning rate, unless that is a function of one's own, and the
+  /// state beside each parameter.
+  void visit_state(StateVisitor& v);
 
  protected:
   Optimizer(std::shared_ptr<detail::Rule> rule, const LearningRate& learning_rate, detail::Clip clip);

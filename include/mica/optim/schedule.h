@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "mica/core/macros.h"
+#include "mica/core/state.h"
 
 namespace MICA_EXPORT mica {
 namespace optim {
@@ -25,6 +26,10 @@ class LearningRate {
 
   /// The rate of the update that has `iteration` before it.
   double at(int64_t iteration) const;
+  /// Whether the rates are the same; of functions, whether they are one.
+  friend bool operator==(const LearningRate&, const LearningRate&) = default;
+  /// What a checkpoint keeps of it. A function of one's own cannot be kept: the program's stays.
+  void visit_state(StateVisitor& v);
 
  private:
   friend struct Schedules;

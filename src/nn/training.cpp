@@ -1,0 +1,302 @@
+// Training: the loop of fit, and its checkpoints.
+#include "nn/training.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "core/finite.h"
+#include "mica/autograd/tape.h"
+#include "nn/targets.h"
+#include "nn/visitors.h"
+
+namespace mica::nn {
+
+namespace {
+
+// A training step whose loss is not finite; it can be run once more.
+class FailedStep final : public NonfiniteLoss {
+ public:
+  FailedStep(double value, CallScope::Training training, const Layer& layer, const losses::Loss& function,
+             const std::vector<Parameter>& parameters, const Tensor& x, const Tensor& y, const Tensor& weights)
+      : training_(training), layer_(layer), function_(function), parameters_(parameters), x_(x), y_(y),
+        weights_(weights) {
+    loss = value;
+    step = training.step;
+  }
+
+  std::string origin() const override {
+    const std::pair<const char*, const Tensor&> data[] = {
+        {"the inputs", x_}, {"the targets", y_}, {"the weights", weights_}};
+    for (const auto& [what, x] : data)
+      if (const int64_t bad = first_nonfinite(x); bad >= 0)
+        return mica::detail::concat(what, " are not finite: ", nonfinite_text(x, bad));
+    for (const Parameter& p : parameters_)
+      if (const int64_t bad = first_nonfinite(p.value()); bad >= 0)
+        return mica::detail::concat("the parameter ", p.name(),
+                                    " was not finite before this step: ", nonfinite_text(p.value(), bad));
+    try {
+      Tape tape;
+      tape.set_detect_anomaly(true);
+      CallScope scope(training_);
+      function_(layer_.forward(x_, scope.call()), y_, weights_);
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "it was made by something that the tape does not record";
+  }
+
+ private:
+  CallScope::Training training_;
+  const Layer& layer_;
+  const losses::Loss& function_;
+  const std::vector<Parameter>& parameters_;
+  const Tensor &x_, &y_, &weights_;
+};
+
+// Whether an object has any state.
+class Probe final : public StateVisitor {
+ public:
+  bool found = false;
+  void operator()(std::string_view, bool&) override { found = true; }
+  void operator()(std::string_view, int64_t&) override { found = true; }
+  void operator()(std::string_view, uint64_t&) override { found = true; }
+  void operator()(std::string_view, double&) override { found = true; }
+  void operator()(std::string_view, std::string&) override { found = true; }
+  void operator()(std::string_view, std::vector<int64_t>&) override { found = true; }
+  void operator()(std::string_view, std::vector<double>&) override { found = true; }
+  void operator()(std::string_view, Tensor&) override { found = true; }
+  void operator()(std::string_view, Tensors&) override { found = true; }
+  void enter(std::string_view) override {}
+  void leave() override {}
+};
+
+// The random streams of a model's layers.
+class Streams final : public Visitor {
+ public:
+  std::vector<RandomStream> found;
+
+ private:
+  void stream(const char*, RandomStream& s) override { found.push_back(s); }
+};
+
+constexpr std::string_view kCallbacks = "callbacks";
+
+// The tensors of one part, called as in it.
+io::NamedTensors part(const io::NamedTensors& tensors, std::string_view name) {
+  io::NamedTensors own;
+  for (const auto& [path, tensor] : tensors)
+    if (path.size() > name.size() && path.starts_with(name) && path[name.size()] == '.')
+      own.emplace_back(path.substr(name.size() + 1), tensor);
+  return own;
+}
+
+template <class T>
+void check_same(const char* what, const T& was, const T& is) {
+  check(was == is, "checkpoint", "it is of another training, whose ", what, " was ", was, ", not ", is);
+}
+
+}  // namespace
+
+void Training::Identity::visit_state(StateVisitor& v) {
+  v("examples", examples);
+  v("batch_size", batch_size);
+  v("shuffle", shuffle);
+  v("seed", seed);
+  v("optimizer", optimizer);
+  v("metrics", metrics);
+  v("learning_rate", learning_rate);
+}
+
+void Training::Position::visit_state(StateVisitor& v) {
+  v("epoch", epoch);
+  v("batch", batch);
+  v("examples", examples);
+  v("seconds", seconds);
+}
+
+void Training::Whole::visit_state(StateVisitor& v) {
+  Identity identity = t.identity_;
+  v("training", identity);
+  v("position", t.position_);
+  v("finished", t.finished_);
+  v("history", t.history_);
+  if (t.position_.batch > 0) v("meter", t.meter_);
+  v.enter("model");
+  for_tensors(t.s_.layer, [&](const std::string& name, Tensor& value) { v(name, value); });
+  v.leave();
+  Streams streams;
+  t.s_.layer.visit(streams);
+  std::vector<int64_t> keys;
+  for (const RandomStream& s : streams.found) keys.push_back(static_cast<int64_t>(s.key(0).stream));
+  auto step = t.s_.step.load(std::memory_order_relaxed);
+  v("streams", keys);
+  v("step", step);
+  v("epochs", t.s_.epochs);
+  check_same("number of random streams", uint64_t{keys.size()}, uint64_t{streams.found.size()});
+  for (size_t i = 0; i < keys.size(); ++i) streams.found[i].set(static_cast<uint64_t>(keys[i]));
+  t.s_.step.store(step, std::memory_order_relaxed);
+  v("optimizer", t.s_.optimizer);
+}
+
+void Training::Callbacks::visit_state(StateVisitor& v) {
+  size_t number = 0;
+  for (const auto& c : t.options_.callbacks) {
+    Probe probe;
+    c->visit_state(probe);
+    if (!probe.found) continue;
+    v.enter(std::to_string(number++));
+    c->visit_state(v);
+    v.leave();
+  }
+}
+
+Training::Training(Model& model, std::vector<data::Column> columns, data::Dataset validation, FitOptions options)
+    : model_(model), s_(*model.state_), columns_(std::move(columns)), validation_(std::move(validation)),
+      options_(std::move(options)), parameters_(model.parameters()), regularized_(regularized_parameters(s_.layer)),
+      meter_(s_.metrics, s_.metric_names), at_{.model = model,
+                                               .stop = stop_,
+                                               .epochs = options_.epochs,
+                                               .total = columns_[0].size(),
+                                               .logs = logs_,
+                                               .history = history_} {
+  at_.batches = (at_.total + options_.batch_size - 1) / options_.batch_size;
+  identity_ = {.examples = at_.total,
+               .batch_size = options_.batch_size,
+               .shuffle = options_.shuffle,
+               .seed = options_.seed,
+               .optimizer = s_.optimizer.name(),
+               .metrics = {},
+               .learning_rate = s_.optimizer.schedule()};
+  for (const std::string& name : s_.metric_names) identity_.metrics += (identity_.metrics.empty() ? "" : ", ") + name;
+  if (options_.checkpoint.folder.empty()) return;
+  for (const metrics::Metric& m : s_.metrics)
+    check(options_.checkpoint.batches == 0 || m.has_state(), "fit",
+          "checkpoints within an epoch need the state of the metric \"", m.name(),
+          "\": give it visit_state(), or leave checkpoint.batches 0");
+  checkpoints_.emplace(options_.checkpoint.folder);
+}
+
+bool Training::stopping() const { return finished_ || options_.stop.stop_requested() || stop_.stop_requested(); }
+
+History Training::run() {
+  const std::optional<io::Checkpoint> last = checkpoints_ ? checkpoints_->last() : std::nullopt;
+  if (last) go_on_from(*last);
+  at_.epoch = position_.epoch;
+  for (const auto& c : options_.callbacks) c->on_train_begin(at_);
+  if (last) {
+    Callbacks callbacks{*this};
+    io::set_state(callbacks, part(last->tensors, kCallbacks));
+  }
+  data::Loader loader(columns_, {.batch_size = options_.batch_size,
+                                 .shuffle = options_.shuffle,
+                                 .seed = options_.seed,
+                                 .epoch = s_.epochs,
+                                 .epochs = options_.epochs - position_.epoch,
+                                 .batch = position_.batch});
+  for (; at_.epoch < options_.epochs; ++at_.epoch) {
+    history_.stopped = stopping();  // a callback may have asked at the end of the last epoch
+    if (history_.stopped) break;
+    train_epoch(loader);
+    if (history_.stopped) break;
+  }
+  for (const auto& c : options_.callbacks) c->on_train_end(at_, history_);
+  return history_;
+}
+
+void Training::train_epoch(data::Loader& loader) {
+  const Position from = std::exchange(position_, {});
+  const auto begin = std::chrono::steady_clock::now();
+  logs_ = {};
+  at_.batch = from.batch;
+  at_.examples = from.examples;
+  at_.seconds = from.seconds;
+  if (from.batch == 0) meter_.reset();
+  for (const auto& c : options_.callbacks) c->on_epoch_begin(at_);
+  while (at_.batch < at_.batches && !history_.stopped) {
+    loader.next(batch_);
+    train_batch();
+    ++at_.batch;
+    at_.examples += batch_[0].dim(0);
+    at_.seconds = from.seconds + std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    meter_.write(logs_, false);
+    for (const auto& c : options_.callbacks) c->on_batch_end(at_);
+    history_.stopped = stopping() && at_.batch < at_.batches;
+    const int64_t every = options_.checkpoint.batches;
+    if (every > 0 && at_.batch < at_.batches && (history_.stopped || at_.batch % every == 0))
+      save({at_.epoch, at_.batch, at_.examples, at_.seconds});
+  }
+  if (history_.stopped) return;
+  meter_.write(logs_ = {}, true);
+  if (validation_.images.defined())
+    for (const auto& [name, value] :
+         model_.evaluate(validation_.images, validation_.labels, {.batch_size = options_.batch_size}))
+      logs_.set("val_" + name, value);
+  ++s_.epochs;
+  history_.epochs_.push_back(logs_);
+  for (const auto& c : options_.callbacks) c->on_epoch_end(at_);
+  save({.epoch = at_.epoch + 1});
+}
+
+void Training::train_batch() {
+  const Tensor &x = batch_[0], &y = batch_[1];
+  const CallScope::Training step{s_.step.fetch_add(1, std::memory_order_relaxed), options_.seed};
+  Tape tape;
+  CallScope scope(step);
+  const Tensor prediction = s_.layer.forward(x, scope.call());
+  Tensor weights = batch_.size() > 2 ? batch_[2] : Tensor();
+  if (!options_.class_weights.empty()) weights = weights_by_class(prediction, y, weights, options_.class_weights);
+  const Tensor plain = s_.loss(prediction, y, weights), extra = penalty(regularized_);
+  const Tensor loss = extra.defined() ? plain + extra : plain;
+  const double value = loss.item();
+  if (!std::isfinite(value)) {
+    const FailedStep failed(value, step, s_.layer, s_.loss, parameters_, x, y, weights);
+    for (const auto& c : options_.callbacks) c->on_nonfinite_loss(at_, failed);
+  }
+  meter_.update(value, prediction, y);  // a metric that throws leaves the weights as they were
+  tape.backward(loss);
+  s_.optimizer.step();
+  s_.optimizer.zero_grad();
+}
+
+void Training::save(const Position& position) {
+  if (!checkpoints_) return;
+  position_ = position;
+  finished_ = stop_.stop_requested();
+  Whole whole{*this};
+  Callbacks callbacks{*this};
+  io::NamedTensors tensors = io::state_tensors(whole);
+  for (auto& [name, tensor] : io::state_tensors(callbacks))
+    tensors.emplace_back(mica::detail::concat(kCallbacks, '.', name), tensor);
+  checkpoints_->save(position.epoch * at_.batches + position.batch, tensors);
+  position_ = {};
+}
+
+void Training::go_on_from(const io::Checkpoint& checkpoint) {
+  try {
+    Identity was = identity_;
+    io::set_state(was, part(checkpoint.tensors, "training"));
+    check_same("number of examples", was.examples, identity_.examples);
+    check_same("batch_size", was.batch_size, identity_.batch_size);
+    check_same("shuffle", was.shuffle, identity_.shuffle);
+    check_same("seed", was.seed, identity_.seed);
+    check_same("optimizer", was.optimizer, identity_.optimizer);
+    check_same("metrics", was.metrics, identity_.metrics);
+    Position position;
+    io::set_state(position, part(checkpoint.tensors, "position"));
+    check(position.epoch >= 0 && position.batch >= 0 && position.batch < std::max<int64_t>(1, at_.batches),
+          "checkpoint", "there is no epoch ", position.epoch, ", batch ", position.batch);
+    Callbacks callbacks{*this};
+    io::check_state(callbacks, part(checkpoint.tensors, kCallbacks));
+    io::NamedTensors own;
+    for (const auto& [name, tensor] : checkpoint.tensors)
+      if (!name.starts_with(kCallbacks)) own.emplace_back(name, tensor);
+    position_ = position;
+    Whole whole{*this};
+    io::set_state(whole, own);
+    if (!(was.learning_rate == identity_.learning_rate)) s_.optimizer.set_learning_rate(identity_.learning_rate);
+  } catch (const Error& e) {
+    fail<FileError>("fit", checkpoint.path, ": ", e.what());
+  }
+}
+
+}  // namespace mica::nn

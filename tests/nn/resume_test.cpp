@@ -1,0 +1,243 @@
+// Training that goes on from a checkpoint: the same bits as if it had never been stopped.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+
+#include "mica/io/checkpoint.h"
+#include "mica/nn/dropout.h"
+#include "mica/nn/norm.h"
+#include "mica/nn/sequential.h"
+#include "mica/optim/adam.h"
+#include "mica/optim/sgd.h"
+#include "nn/helpers.h"
+#include "support/error_text.h"
+#include "support/temp_dir.h"
+
+using namespace mica;
+using namespace mica::test;
+
+namespace {
+
+const Task& task() {
+  static const Task task = spiral(90, 3);
+  return task;
+}
+
+nn::Sequential make_model(std::vector<metrics::Metric> metrics = {metrics::accuracy, metrics::f1},
+                          const optim::LearningRate& rate = optim::cosine_decay(0.02, 40)) {
+  nn::Sequential model{nn::Input({2}), nn::Dense(16, {.activation = relu}), nn::BatchNorm(), nn::Dropout(0.2),
+                       nn::Dense(3)};
+  model.compile({.optimizer = optim::Adam({.learning_rate = rate}),
+                 .loss = losses::SparseCategoricalCrossentropy{.from_logits = true},
+                 .metrics = std::move(metrics)});
+  return model;
+}
+
+// Stops the training as a kill would: from outside, after a number of batches.
+struct Killed {};
+class KillAfter : public nn::Callback {
+ public:
+  explicit KillAfter(int64_t batches) : left_(batches) {}
+  void on_batch_end(const nn::Progress&) override {
+    if (left_-- == 0) throw Killed();
+  }
+
+ private:
+  int64_t left_;
+};
+
+nn::FitOptions options(const std::string& folder, int64_t every = 0) {
+  return {.epochs = 4, .batch_size = 16, .validation_split = 0.2, .checkpoint = {.folder = folder, .batches = every}};
+}
+
+// The weights, buffers and optimizer of a model, as its training ended.
+Tensors bits(const std::string& folder) {
+  Tensors all;
+  const auto last = io::Checkpoints(folder).last();
+  for (const auto& [name, tensor] : last.value().tensors)
+    if (!name.starts_with("callbacks")) all.push_back(tensor);
+  return all;
+}
+
+std::vector<double> numbers(const nn::History& history) {
+  std::vector<double> all;
+  for (const nn::Logs& logs : history.epochs())
+    for (const auto& [name, value] : logs) all.push_back(value);
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("resume: a training that is killed after any batch goes on to the same weights, optimizer and history") {
+  const TempDir dir;
+  const nn::History whole = make_model().fit(task().x, task().y, options(dir.file("whole")));
+  const Tensors expected = bits(dir.file("whole"));
+  nn::FitOptions plain = options("");
+  CHECK(numbers(whole) == numbers(make_model().fit(task().x, task().y, plain)));  // checkpoints change nothing
+  for (const int64_t every : {0, 1, 3})
+    for (int64_t kill = 0; kill < 20; kill += 3) {
+      INFO("a checkpoint every " << every << " batches, killed after " << kill);
+      const TempDir own;
+      nn::FitOptions killed = options(own.file("run"), every);
+      killed.callbacks = {std::make_shared<KillAfter>(kill)};
+      CHECK_THROWS_AS(make_model().fit(task().x, task().y, killed), Killed);
+      const nn::History history = make_model().fit(task().x, task().y, options(own.file("run"), every));
+      CHECK(numbers(history) == numbers(whole));
+      CHECK(same_bits(bits(own.file("run")), expected));
+    }
+}
+
+TEST_CASE("resume: a training that has ended is returned at once, and more epochs add to it") {
+  const TempDir dir;
+  nn::FitOptions six = options(dir.file("six"));
+  six.epochs = 6;
+  const nn::History expected = make_model().fit(task().x, task().y, six);
+  make_model().fit(task().x, task().y, options(dir.file("run")));
+  nn::Sequential model = make_model();
+  nn::FitOptions again = options(dir.file("run"));
+  again.callbacks = {std::make_shared<KillAfter>(0)};  // which no batch wakes
+  CHECK(model.fit(task().x, task().y, again).size() == 4);
+  six.checkpoint.folder = dir.file("run");
+  CHECK(numbers(make_model().fit(task().x, task().y, six)) == numbers(expected));
+  CHECK(same_bits(bits(dir.file("run")), bits(dir.file("six"))));
+}
+
+TEST_CASE("resume: what a person stopped goes on; what a callback stopped has ended") {
+  const TempDir dir;
+  const nn::History whole = make_model().fit(task().x, task().y, options(""));
+  {
+    nn::FitOptions stopped = options(dir.file("person"), 100);  // which fit never reaches: it is the stop that saves
+    class Stop : public nn::Callback {
+     public:
+      explicit Stop(nn::StopToken token) : token_(std::move(token)) {}
+      void on_batch_end(const nn::Progress& p) override {
+        if (p.epoch == 1 && p.batch == 2) token_.request_stop();
+      }
+
+     private:
+      nn::StopToken token_;
+    };
+    stopped.callbacks = {std::make_shared<Stop>(stopped.stop)};
+    CHECK(make_model().fit(task().x, task().y, stopped).stopped);
+    CHECK(io::Checkpoints(dir.file("person")).last()->number == 5 + 2);
+    const nn::History history = make_model().fit(task().x, task().y, options(dir.file("person")));
+    CHECK(!history.stopped);
+    CHECK(numbers(history) == numbers(whole));
+  }
+  for (int run = 0; run < 2; ++run) {
+    nn::FitOptions early = options(dir.file("early"));
+    const callbacks::EarlyStopping stopping({.monitor = "loss", .patience = 1, .min_delta = 100});
+    early.callbacks = {stopping};
+    nn::Sequential model = make_model();
+    const nn::History history = model.fit(task().x, task().y, early);
+    CHECK(history.stopped);
+    CHECK(history.size() == 2);
+    CHECK(stopping.best_epoch() == 1);
+    static Tensors first;
+    if (run == 0) first = snapshot(model.parameters());
+    CHECK(same_bits(snapshot(model.parameters()), first));  // the best epoch's
+  }
+}
+
+TEST_CASE("resume: callbacks remember what they have seen") {
+  const TempDir dir;
+  const auto fit = [&](const std::string& run, std::vector<std::shared_ptr<nn::Callback>> more) {
+    nn::FitOptions o = options(dir.file(run), 1);
+    o.epochs = 8;
+    const callbacks::EarlyStopping stopping({.patience = 2});
+    o.callbacks = {callbacks::CSVLogger(dir.file(run + ".csv")), stopping,
+                   callbacks::ModelCheckpoint(dir.file(run + ".safetensors"))};
+    o.callbacks.insert(o.callbacks.end(), more.begin(), more.end());
+    nn::Sequential model = make_model();
+    const nn::History history = model.fit(task().x, task().y, o);
+    return std::make_tuple(numbers(history), snapshot(model.parameters()), stopping.best(), stopping.best_epoch());
+  };
+  const auto [history, weights, best, best_epoch] = fit("whole", {});
+  for (const int64_t kill : {7, 4}) CHECK_THROWS_AS(fit("run", {std::make_shared<KillAfter>(kill)}), Killed);
+  const auto [history2, weights2, best2, best_epoch2] = fit("run", {});
+  CHECK(history2 == history);
+  CHECK(same_bits(weights2, weights));
+  CHECK(best2 == best);
+  CHECK(best_epoch2 == best_epoch);
+  CHECK(read_file(dir.file("run.csv")) == read_file(dir.file("whole.csv")));
+  CHECK(read_file(dir.file("run.safetensors")) == read_file(dir.file("whole.safetensors")));
+}
+
+TEST_CASE("resume: the learning rate goes on as it was, unless the program gives another") {
+  const TempDir dir;
+  class Halve : public nn::Callback {
+   public:
+    void on_epoch_end(const nn::Progress& p) override {
+      if (p.epoch == 0) optim::Optimizer(p.model.optimizer()).set_learning_rate(0.001);
+    }
+  };
+  nn::FitOptions one = options(dir.file("run"));
+  one.epochs = 1;
+  one.callbacks = {std::make_shared<Halve>()};
+  make_model().fit(task().x, task().y, one);
+  nn::Sequential same = make_model(), other = make_model({metrics::accuracy, metrics::f1}, 0.5);
+  same.fit(task().x, task().y, one);
+  CHECK(same.optimizer().learning_rate() == 0.001);
+  other.fit(task().x, task().y, one);
+  CHECK(other.optimizer().learning_rate() == 0.5);
+}
+
+TEST_CASE(
+    "resume: a metric that does not say what it has gathered is refused within an epoch, and serves between epochs") {
+  struct Mute {
+    std::string name() const { return "mute"; }
+    void reset() {}
+    void update(const Tensor&, const Tensor&) {}
+    double result() const { return 1; }
+  };
+  const TempDir dir;
+  CHECK(error_text([&] { make_model({Mute{}}).fit(task().x, task().y, options(dir.file("a"), 2)); }) ==
+        "[fit] checkpoints within an epoch need the state of the metric \"mute\": give it visit_state(), or leave "
+        "checkpoint.batches 0");
+  make_model({Mute{}}).fit(task().x, task().y, options(dir.file("a")));
+  CHECK(make_model({Mute{}}).fit(task().x, task().y, options(dir.file("a"))).size() == 4);
+}
+
+TEST_CASE("resume: a checkpoint of another training is refused, and nothing is changed") {
+  const TempDir dir;
+  make_model().fit(task().x, task().y, options(dir.file("run")));
+  const std::string path = dir.file("run") + "/checkpoint-000000000020.safetensors";
+  const auto refused = [&](nn::Model model, const nn::FitOptions& o, const Task& data = task()) {
+    const Tensors before = snapshot(model.parameters());
+    const std::string text = error_text<FileError>([&] { model.fit(data.x, data.y, o); });
+    CHECK(same_bits(snapshot(model.parameters()), before));
+    CHECK(text.starts_with("[fit] " + path + ": "));
+    return text.substr(std::min(text.size(), path.size() + 8));
+  };
+  const nn::FitOptions good = options(dir.file("run"));
+  const auto with = [&](auto change) {
+    nn::FitOptions o = good;
+    change(o);
+    return o;
+  };
+  CHECK(refused(make_model(), with([](auto& o) { o.batch_size = 17; })) ==
+        "[checkpoint] it is of another training, whose batch_size was 16, not 17");
+  CHECK(refused(make_model(), with([](auto& o) { o.seed += 1; })) ==
+        "[checkpoint] it is of another training, whose seed was " + std::to_string(seed()) + ", not " +
+            std::to_string(seed() + 1));
+  CHECK(refused(make_model(), with([](auto& o) { o.shuffle = false; })) ==
+        "[checkpoint] it is of another training, whose shuffle was 1, not 0");
+  CHECK(refused(make_model({metrics::accuracy}), good) ==
+        "[checkpoint] it is of another training, whose metrics was accuracy, f1, not accuracy");
+  CHECK(refused(make_model(), good, {task().x.slice(0, 80), task().y.slice(0, 80)}) ==
+        "[checkpoint] it is of another training, whose number of examples was 72, not 64");
+  nn::Sequential other{nn::Input({2}), nn::Dense(16), nn::Dense(3)};
+  other.compile({.optimizer = optim::SGD(), .loss = losses::SparseCategoricalCrossentropy{.from_logits = true}});
+  CHECK(refused(other, good) == "[checkpoint] it is of another training, whose optimizer was adam, not sgd");
+  nn::Sequential smaller{nn::Input({2}), nn::Dense(16), nn::BatchNorm(), nn::Dropout(0.2),
+                         nn::Dense(3, {.use_bias = false})};
+  smaller.compile({.optimizer = optim::Adam(),
+                   .loss = losses::SparseCategoricalCrossentropy{.from_logits = true},
+                   .metrics = {metrics::accuracy, metrics::f1}});
+  CHECK(contains(refused(smaller, good), "[set_state] there is nothing that takes \"model.dense_1.bias\" [3]"));
+  const callbacks::EarlyStopping stopping;
+  CHECK(refused(make_model(), with([&](auto& o) { o.callbacks = {stopping}; })) ==
+        "[set_state] there is no \"0.early_stopping.best\"");
+  CHECK(error_text([&] { make_model().fit(task().x, task().y, options(dir.file("b"), -1)); }) ==
+        "[fit] checkpoint.batches must not be negative, got -1");
+}
