@@ -1,6 +1,7 @@
 // Columns, and MNIST.
 #include "mica/data/dataset.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 
@@ -45,6 +46,16 @@ Tensor Column::gather(std::span<const int64_t> indices) const {
 }
 
 Column Column::slice(int64_t begin, int64_t end) const { return {values_.slice(begin, end), scale_, offset_}; }
+
+bool Columns::defined() const {
+  return !columns_.empty() && std::all_of(begin(), end(), [](const Column& c) { return c.defined(); });
+}
+
+Columns Columns::slice(int64_t first, int64_t last) const {
+  Columns part;
+  for (const Column& column : columns_) part.columns_.push_back(column.slice(first, last));
+  return part;
+}
 
 Split mnist(const std::string& folder) {
   const auto load = [&](const char* name) {

@@ -70,7 +70,7 @@ Model Model::clone() const {
   Cloner cloner;
   copy.visit(cloner);
   Model model(std::move(copy));
-  model.state_->input = state_->input;
+  model.state_->inputs = state_->inputs;
   model.state_->built = state_->built;
   if (model.built()) pack(model.parameters());
   return model;

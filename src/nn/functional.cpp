@@ -62,10 +62,40 @@ Symbol Layer::operator()(std::initializer_list<Symbol> xs) const {
   return detail::symbolic(*this, {xs.begin(), xs.size()});
 }
 
-Graph::Graph(const Symbol& input, const Symbol& output) {
-  input.input();  // or it throws
+namespace {
+
+std::vector<Input> inputs_of(std::span<const Symbol> symbols) {
+  check(!symbols.empty(), "functional", "the model must have an Input");
+  std::vector<Input> inputs;
+  for (const Symbol& symbol : symbols) inputs.push_back(symbol.input());
+  return inputs;
+}
+
+std::vector<std::string> input_names(std::span<const Input> inputs) {
+  std::vector<std::string> names;
+  for (const Input& input : named_inputs(inputs)) names.push_back(input.name);
+  return names;
+}
+
+}  // namespace
+
+Graph::Graph(std::vector<std::string> inputs)
+    : inputs_(std::move(inputs)), names_(inputs_), slots_(static_cast<int>(inputs_.size())) {
+  for (const std::string& name : inputs_) types_.emplace_back(name, 1);
+}
+
+Graph::Graph(std::span<const Symbol> inputs, const Symbol& output) : Graph(input_names(inputs_of(inputs))) {
   // Depth first, each node after those that it needs, without recursion.
-  std::unordered_map<const Symbol::Node*, int> places{{input.node_.get(), -1}};
+  std::unordered_map<const Symbol::Node*, Value> places;  // of their first results
+  for (const Symbol& input : inputs)
+    check(places.emplace(input.node_.get(), Value{-1, static_cast<int>(places.size())}).second, "functional",
+          "an Input is given twice");
+  std::vector<bool> used(inputs.size());
+  const auto value_of = [&](const Symbol& symbol) {
+    const Value first = places.at(symbol.node_.get());
+    if (first.node < 0) used[static_cast<size_t>(first.output)] = true;
+    return Value{first.node, first.output + symbol.output_};
+  };
   struct Visit {
     const Symbol::Node* node;
     size_t next = 0;  // of its inputs
@@ -84,12 +114,14 @@ Graph::Graph(const Symbol& input, const Symbol& output) {
       continue;
     }
     std::vector<Value> values;
-    for (const Symbol& symbol : node->inputs) values.push_back({places.at(symbol.node_.get()), symbol.output_});
-    places.emplace(node, static_cast<int>(nodes_.size()));
+    for (const Symbol& symbol : node->inputs) values.push_back(value_of(symbol));
+    places.emplace(node, Value{static_cast<int>(nodes_.size()), 0});
     add(node->layer, std::move(values));
     stack.pop_back();
   }
-  finish({places.at(output.node_.get()), output.output_});
+  finish(value_of(output));
+  for (size_t i = 0; i < used.size(); ++i)
+    check(used[i], "functional", "the output does not depend on input \"", inputs_[i], "\"");
 }
 
 void Graph::add(Layer layer, std::vector<Value> inputs) {
@@ -149,12 +181,14 @@ class Slots {
 
 }  // namespace
 
-Tensor Graph::forward(const Tensor& x, Call& call) const { return run(x, call, nullptr, nullptr); }
+Tensor Graph::forward(std::span<const Tensor> xs, Call& call) const { return run(xs, call, nullptr, nullptr); }
 
-Tensor Graph::run(const Tensor& x, Call& call, void (*seen)(const void* f, const Node& node, const Tensor& y),
-                  const void* f) const {
+Tensor Graph::run(std::span<const Tensor> xs, Call& call,
+                  void (*seen)(const void* f, const Node& node, const Tensor& y), const void* f) const {
+  check(xs.size() == inputs_.size(), "functional", "the model takes ", uint64_t{inputs_.size()}, " inputs, got ",
+        uint64_t{xs.size()});
   const Slots slots(slots_);
-  slots[0] = x;
+  for (size_t i = 0; i < xs.size(); ++i) slots[static_cast<int>(i)] = xs[i];
   for (const Node& node : nodes_) {
     try {
       if (node.inputs.size() == 1 && node.outputs == 1) {
@@ -186,8 +220,11 @@ void Graph::visit(Visitor& v) {
   for (Node& node : nodes_) v(node.name.c_str(), node.layer);
 }
 
-Functional::Functional(const Symbol& input, const Symbol& output) : Model(Layer(Graph(input, output))) {
-  build(input.input());
+Functional::Functional(const Symbol& input, const Symbol& output) : Functional({input}, output) {}
+
+Functional::Functional(std::initializer_list<Symbol> inputs, const Symbol& output)
+    : Model(Layer(Graph({inputs.begin(), inputs.size()}, output))) {
+  build(inputs_of({inputs.begin(), inputs.size()}));
 }
 
 }  // namespace nn

@@ -149,7 +149,9 @@ void name_parameters(Layer& layer, std::optional<uint64_t> seed) {
   layer.visit(namer);
 }
 
-Shape build(Layer& layer, const Input& input, uint64_t seed) {
+Shape build(Layer& layer, const Input& input, uint64_t seed) { return build(layer, {&input, 1}, seed); }
+
+Shape build(Layer& layer, std::span<const Input> inputs, uint64_t seed) {
   check(layer.defined(), "build", "the layer is empty");
   name_parameters(layer, seed);
   std::vector<Parameter> made = parameters(layer);
@@ -158,7 +160,9 @@ Shape build(Layer& layer, const Input& input, uint64_t seed) {
   Tensor y;
   try {
     Tape tape;  // sees which parameters are used
-    y = layer.forward(zeros(input.shape.with_first(1), {input.dtype}), scope.call());
+    Tensors xs;
+    for (const Input& input : inputs) xs.push_back(zeros(input.shape.with_first(1), {input.dtype}));
+    y = layer.join(xs, scope.call());
     const std::vector<Parameter> listed = parameters(layer);
     tape.for_each_leaf([&](const mica::detail::Leaf& leaf) {
       check(std::any_of(listed.begin(), listed.end(), [&](const Parameter& p) { return p.leaf() == &leaf; }), "build",

@@ -5,20 +5,45 @@
 #include <algorithm>
 
 #include "nn/model_state.h"
+#include "nn/names.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
+
+std::vector<Input> named_inputs(std::span<const Input> inputs) {
+  check(!inputs.empty(), "model", "there must be an input");
+  std::vector<Input> named(inputs.begin(), inputs.end());
+  const auto taken = [&](const std::string& name) {
+    return std::any_of(named.begin(), named.end(), [&](const Input& input) { return input.name == name; });
+  };
+  int64_t number = 0;
+  for (size_t i = 0; i < named.size(); ++i) {
+    std::string name = inputs[i].name;
+    for (const char c : name)
+      check(c >= ' ' && c <= '~' && c != ':', "model",
+            "an input's name must be printable ASCII without a colon: ", name);
+    for (size_t j = 0; j < i && !name.empty(); ++j)
+      check(inputs[j].name != name, "model", "two inputs are called \"", name, "\"");
+    for (; name.empty() || (inputs[i].name.empty() && taken(name)); ++number)
+      name = number == 0 ? "input" : "input_" + std::to_string(number);
+    named[i].name = name;
+  }
+  return named;
+}
 
 Model::Model(Layer layer) : state_(std::make_shared<State>()) {
   check(layer.defined(), "model", "the layer is empty");
   state_->layer = std::move(layer);
 }
 
-Model::Model(Layer layer, Input input) : Model(std::move(layer)) { build(input); }
+Model::Model(Layer layer, const Input& input) : Model(std::move(layer)) { build(input); }
 
-void Model::build(const Input& input, uint64_t seed) {
-  nn::build(state_->layer, input, seed);
-  state_->input = input;
+void Model::build(const Input& input, uint64_t seed) { build({&input, 1}, seed); }
+
+void Model::build(std::span<const Input> inputs, uint64_t seed) {
+  std::vector<Input> named = named_inputs(inputs);
+  nn::build(state_->layer, named, seed);
+  state_->inputs = std::move(named);
   state_->built = true;
   if (state_->optimizer.defined()) state_->optimizer.attach(parameters());
 }
@@ -27,9 +52,14 @@ bool Model::built() const { return state_->built; }
 Layer& Model::layer() const { return state_->layer; }
 const optim::Optimizer& Model::optimizer() const { return state_->optimizer; }
 
+const std::vector<Input>& Model::inputs() const {
+  check(!state_->inputs.empty(), "model", "the model has no input yet: give it an Input, or build it");
+  return state_->inputs;
+}
+
 const Input& Model::input() const {
-  check(state_->input.has_value(), "model", "the model has no input yet: give it an Input, or build it");
-  return *state_->input;
+  check(inputs().size() == 1, "model", "the model has ", uint64_t{inputs().size()}, " inputs: ask for inputs()");
+  return inputs()[0];
 }
 
 void Model::compile(CompileOptions options) {
@@ -56,13 +86,19 @@ Tensor Model::operator()(const Tensor& x) const {
   return forward(x, scope.call());
 }
 
+Tensor Model::operator()(std::initializer_list<Tensor> xs) const {
+  CallScope scope(state_->step);
+  return forward({xs.begin(), xs.size()}, scope.call());
+}
+
 Tensor Model::forward(const Tensor& x, Call& call) const { return state_->layer.forward(x, call); }
+Tensor Model::forward(std::span<const Tensor> xs, Call& call) const { return state_->layer.join(xs, call); }
 
 void Model::visit(Visitor& v) {
   if (v.clones()) {
     const auto own = std::make_shared<State>();
     own->layer = state_->layer.copy();
-    own->input = state_->input;
+    own->inputs = state_->inputs;
     own->built = state_->built;
     own->step = state_->step.load(std::memory_order_relaxed);
     own->epochs = state_->epochs;

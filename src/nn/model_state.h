@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,7 +11,7 @@ namespace mica::nn {
 
 struct Model::State {
   Layer layer;
-  std::optional<Input> input;
+  std::vector<Input> inputs;  // none: not known yet
   bool built = false;
   optim::Optimizer optimizer;
   losses::Loss loss;

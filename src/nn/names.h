@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "mica/nn/layer.h"
 
 namespace mica::nn {
 
@@ -40,5 +43,9 @@ inline std::string name_for(const std::string& type, TypeCounts& counts, const s
   while (doubtful && std::find(taken.begin(), taken.end(), name) != taken.end()) name += "_";
   return name;
 }
+
+/// The inputs with a name each: "input", "input_1", ... where they have none. Throws Error for names that are equal, or
+/// are not printable ASCII without a colon.
+std::vector<Input> named_inputs(std::span<const Input> inputs);
 
 }  // namespace mica::nn

@@ -24,6 +24,7 @@
 #include "mica/nn/reshape.h"
 #include "mica/nn/sequential.h"
 #include "nn/model_state.h"
+#include "nn/names.h"
 #include "nn/visitors.h"
 
 namespace MICA_EXPORT mica {
@@ -37,6 +38,7 @@ using Parsed = nlohmann::json;        // read with keys that are found fast, how
 constexpr const char* kGraphKey = "mica.graph";
 constexpr const char* kPaddings[] = {"valid", "same", "causal"};  // in the order of Padding
 constexpr int kFormatVersion = 1;
+constexpr size_t kMaxInputs = 1000;
 constexpr int kMaxDepth = 64;            // of models in models
 constexpr size_t kMaxGraph = 16 << 20;   // bytes of JSON
 constexpr int64_t kMaxValues = 100'000;  // in the JSON: some 7,000 layers. Parsed, each takes up to 100 bytes
@@ -143,7 +145,7 @@ Json chain_to_json(const Chain& chain, const std::string& path, Seen& seen) {
 
 // A node's result by name: "dense", or "split:1" where it has several.
 std::string value_name(const Graph& graph, Graph::Value value) {
-  if (value.node < 0) return "input";
+  if (value.node < 0) return graph.inputs()[static_cast<size_t>(value.output)];
   const std::string& name = graph.nodes()[static_cast<size_t>(value.node)].name;
   return value.output == 0 ? name : name + ":" + std::to_string(value.output);
 }
@@ -176,6 +178,7 @@ Json layer_to_json(Layer layer, const std::string& name, const std::string& fold
     return node;
   }
   if (const Graph* graph = layer.as<Graph>()) {
+    if (graph->inputs() != std::vector<std::string>{"input"}) node["takes"] = graph->inputs();
     node["nodes"] = graph_to_json(*graph, path, seen);
     node["output"] = value_name(*graph, graph->output());
     return node;
@@ -241,11 +244,18 @@ class Reader {
   /// The layer of a node in the layer at path `folder`.
   Layer layer(const Parsed& node, const std::string& folder, int depth);
   Chain chain(const Parsed& nodes, const std::string& path, int depth);
-  /// `output`: the name of the value that is the result.
-  Graph graph(const Parsed& nodes, const std::string& output, const std::string& path, int depth);
+  /// `takes`: the names of its inputs; `output`: that of the value that is the result.
+  Graph graph(std::vector<std::string> takes, const Parsed& nodes, const std::string& output, const std::string& path,
+              int depth);
+  /// What the model takes.
+  std::vector<Input> inputs(const Parsed& list) const;
+  /// A list of inputs' names.
+  std::vector<std::string> names(const Parsed& list, const std::string& where) const;
   const std::string& path() const { return path_; }
 
  private:
+  void check_input_names(const std::vector<std::string>& names, const std::string& where) const;
+
   std::string path_;
   std::map<std::string, Layer> made_;  // by their paths in the model
 };
@@ -338,8 +348,12 @@ Layer Reader::layer(const Parsed& node, const std::string& folder, int depth) {
     if (!node.contains("layers")) malformed(path_, where, " has no \"layers\"");
     return made_[path] = chain(member(node, "layers"), path, depth + 1);
   }
-  if (type == Graph::kType)
-    return made_[path] = graph(member(node, "nodes"), get<std::string>(node, "output", where), path, depth + 1);
+  if (type == Graph::kType) {
+    std::vector<std::string> inputs{"input"};
+    if (node.contains("takes")) inputs = names(member(node, "takes"), where + " \"takes\"");
+    return made_[path] = graph(std::move(inputs), member(node, "nodes"), get<std::string>(node, "output", where), path,
+                               depth + 1);
+  }
   const auto make = find_type(type);
   if (!make) malformed(path_, where, ": its type \"", type, "\" is not registered; register_layer makes it known");
   const auto config = node.find("config");
@@ -368,10 +382,58 @@ Chain Reader::chain(const Parsed& nodes, const std::string& path, int depth) {
   return chain;
 }
 
-Graph Reader::graph(const Parsed& nodes, const std::string& output, const std::string& path, int depth) {
+std::vector<std::string> Reader::names(const Parsed& list, const std::string& where) const {
+  std::vector<std::string> names;
+  if (list.is_array())
+    for (const Parsed& name : list)
+      if (name.is_string()) names.push_back(name.get<std::string>());
+  if (names.empty() || names.size() != list.size()) malformed(path_, where, " must be a list of names");
+  check_input_names(names, where);
+  return names;
+}
+
+std::vector<Input> Reader::inputs(const Parsed& list) const {
+  if (!list.is_array() || list.empty()) malformed(path_, "the graph must have a list of inputs");
+  std::vector<Input> inputs;
+  std::vector<std::string> names;
+  for (const Parsed& input : list) {
+    if (!input.is_object()) malformed(path_, "the graph's inputs must be objects");
+    const Shape example = shape(member(input, "shape"), "the input's shape");
+    for (const int64_t size : example)
+      if (size < 0) malformed(path_, "the input's shape has a negative size");
+    const auto name = get<std::string>(input, "dtype", "the input");
+    constexpr DType kTypes[] = {float32, float64, bfloat16, int32, int64, uint8};
+    const auto dtype =
+        std::find_if(std::begin(kTypes), std::end(kTypes), [&](DType d) { return to_string(d) == name; });
+    if (dtype == std::end(kTypes)) malformed(path_, "the input's dtype \"", name, "\" is unknown");
+    inputs.emplace_back(example, *dtype, get<std::string>(input, "name", "the input"));
+    names.push_back(inputs.back().name);
+  }
+  check_input_names(names, "the graph's inputs");
+  return inputs;
+}
+
+void Reader::check_input_names(const std::vector<std::string>& names, const std::string& where) const {
+  if (names.size() > kMaxInputs) malformed(path_, where, ": there are more than ", uint64_t{kMaxInputs}, " inputs");
+  std::vector<Input> inputs;
+  for (const std::string& name : names) {
+    if (name.empty()) malformed(path_, where, ": an input has no name");
+    inputs.emplace_back(Shape(), float32, name);
+  }
+  try {
+    named_inputs(inputs);
+  } catch (const Error& e) {
+    malformed(path_, where, ": ", e.what());
+  }
+}
+
+Graph Reader::graph(std::vector<std::string> takes, const Parsed& nodes, const std::string& output,
+                    const std::string& path, int depth) {
   if (!nodes.is_array()) malformed(path_, "the graph's nodes must be a list");
-  Graph graph;
-  std::map<std::string, int> places{{"input", -1}};
+  Graph graph(std::move(takes));
+  std::map<std::string, Graph::Value> places;  // of first results
+  for (const std::string& name : graph.inputs())
+    places.emplace(name, Graph::Value{-1, static_cast<int>(places.size())});
   const auto value = [&](const std::string& text, const std::string& where) {
     const size_t colon = std::min(text.find(':'), text.size());
     const auto found = places.find(text.substr(0, colon));
@@ -379,9 +441,9 @@ Graph Reader::graph(const Parsed& nodes, const std::string& output, const std::s
     for (size_t i = colon + 1; i < text.size() && number < Graph::kMaxOutputs; ++i)
       number = text[i] >= '0' && text[i] <= '9' ? number * 10 + (text[i] - '0') : Graph::kMaxOutputs;
     if (found == places.end() || number >= Graph::kMaxOutputs || colon + 1 == text.size() ||
-        (found->second < 0 && number > 0))
+        (found->second.node < 0 && number > 0))
       malformed(path_, where, " takes \"", text, "\", which nothing before it gives");
-    return Graph::Value{found->second, number};
+    return Graph::Value{found->second.node, found->second.output + number};
   };
   for (const Parsed& node : nodes) {
     Layer made = layer(node, path, depth);
@@ -396,16 +458,10 @@ Graph Reader::graph(const Parsed& nodes, const std::string& output, const std::s
     graph.add(std::move(made), std::move(values));
     if (graph.nodes().back().name != name)
       malformed(path_, "node \"", name, "\" stands where \"", graph.nodes().back().name, "\" should");
-    places.emplace(name, static_cast<int>(graph.nodes().size()) - 1);
+    places.emplace(name, Graph::Value{static_cast<int>(graph.nodes().size()) - 1, 0});
   }
   graph.finish(value(output, "the output"));
   return graph;
-}
-
-DType dtype_named(const std::string& path, const std::string& name) {
-  for (const DType dtype : {float32, float64, bfloat16, int32, int64, uint8})
-    if (to_string(dtype) == name) return dtype;
-  malformed(path, "the input's dtype \"", name, "\" is unknown");
 }
 
 // Gives the layer's tensors the values in the file, in place, or (rebind) whatever they were; where one does not fit,
@@ -456,23 +512,25 @@ void Model::save(const std::string& path) const {
   check(s.built, "save", "the model is not built: give it an Input, or fit it");
   Layer layer = s.layer;
   name_parameters(layer);
-  Json graph{
-      {"format", kFormatVersion},
-      {"inputs", {{{"name", "input"}, {"shape", to_json(s.input->shape)}, {"dtype", to_string(s.input->dtype)}}}}};
+  Json graph{{"format", kFormatVersion}, {"inputs", Json::array()}};
+  for (const Input& input : s.inputs)
+    graph["inputs"].push_back(
+        {{"name", input.name}, {"shape", to_json(input.shape)}, {"dtype", to_string(input.dtype)}});
   Seen seen;
   const Chain* chain = layer.as<Chain>();
   const Graph* functional = layer.as<Graph>();
   Json nodes = chain        ? chain_to_json(*chain, "", seen)
                : functional ? graph_to_json(*functional, "", seen)
                             : Json::array({layer_to_json(layer, "model", "", seen)});
-  std::string from = "input";
+  Json from = Json::array();
+  for (const Input& input : s.inputs) from.push_back(input.name);
   for (Json& node : nodes) {
     if (functional) break;  // they say what they take
-    node["inputs"] = Json::array({from});
-    from = node["name"].get<std::string>();
+    node["inputs"] = from;
+    from = Json::array({node["name"]});
   }
   graph["nodes"] = std::move(nodes);
-  graph["outputs"] = Json::array({functional ? value_name(*functional, functional->output()) : from});
+  graph["outputs"] = functional ? Json::array({value_name(*functional, functional->output())}) : from;
   graph["frozen"] = Json::array();
   for (const Parameter& p : parameters())
     if (!p.trainable()) graph["frozen"].push_back(p.name());
@@ -498,13 +556,10 @@ Model Model::load(const std::string& path) {
   const auto format = reader.get<int64_t>(graph, "format", "the graph");
   if (format != kFormatVersion)
     malformed(path, "the graph's format is ", format, "; this version of Mica reads format ", kFormatVersion);
-  const Parsed &inputs = member(graph, "inputs"), &nodes = member(graph, "nodes");
-  if (!inputs.is_array() || inputs.size() != 1 || !inputs[0].is_object())
-    malformed(path, "the graph must have one input");
-  const Input input{reader.shape(member(inputs[0], "shape"), "the input's shape"),
-                    dtype_named(path, reader.get<std::string>(inputs[0], "dtype", "the input"))};
-  for (const int64_t size : input.shape)
-    if (size < 0) malformed(path, "the input's shape has a negative size");
+  const Parsed& nodes = member(graph, "nodes");
+  const std::vector<Input> inputs = reader.inputs(member(graph, "inputs"));
+  Parsed from = Parsed::array();
+  for (const Input& input : inputs) from.push_back(input.name);
 
   Layer layer;
   const auto root = reader.get<std::string>(graph, "root", "the graph");
@@ -512,23 +567,21 @@ Model Model::load(const std::string& path) {
   if (root == "functional") {
     if (!outputs.is_array() || outputs.size() != 1 || !outputs[0].is_string())
       malformed(path, "the graph must have one output");
-    layer = reader.graph(nodes, outputs[0].get<std::string>(), "", 0);
+    layer = reader.graph(from.get<std::vector<std::string>>(), nodes, outputs[0].get<std::string>(), "", 0);
   } else if (root == "chain") {
     layer = reader.chain(nodes, "", 0);
   } else {
     if (!nodes.is_array() || nodes.size() != 1) malformed(path, "the graph must have one node");
     layer = reader.layer(nodes[0], "", 0);
   }
-  std::string from = "input";
   for (const Parsed& node : nodes) {
     if (root == "functional") break;
     const auto name = node["name"].get<std::string>();
-    if (member(node, "inputs") != Parsed::array({from}))
-      malformed(path, "node \"", name, "\" must take its input from \"", from, "\", the one before it");
-    from = name;
+    if (member(node, "inputs") != from)
+      malformed(path, "node \"", name, "\" must take ", from.dump(), ", which is before it");
+    from = Parsed::array({name});
   }
-  if (root != "functional" && outputs != Parsed::array({from}))
-    malformed(path, "the graph's output must be \"", from, "\"");
+  if (root != "functional" && outputs != from) malformed(path, "the graph's outputs must be ", from.dump());
   Model model{Layer(layer)};
   try {
     name_parameters(layer, mica::seed());
@@ -536,7 +589,9 @@ Model Model::load(const std::string& path) {
     // A call on no examples: it costs no memory whatever the file claims, and shows that all the shapes fit.
     Tape::Pause pause;
     CallScope scope(CallScope::Inference{});
-    layer.forward(empty(input.shape.with_first(0), {input.dtype}), scope.call());
+    Tensors none;
+    for (const Input& input : inputs) none.push_back(empty(input.shape.with_first(0), {input.dtype}));
+    layer.join(none, scope.call());
   } catch (const FileError&) {
     throw;
   } catch (const Error& e) {
@@ -552,7 +607,7 @@ Model Model::load(const std::string& path) {
   for (const Parameter& p : model.parameters())
     if (names.contains(p.name())) p.set_trainable(false);
   pack(model.parameters());
-  model.state_->input = input;
+  model.state_->inputs = inputs;
   model.state_->built = true;
   return model;
 }

@@ -33,9 +33,9 @@ void Chain::visit(Visitor& v) {
 }
 
 void Sequential::place(Input input) {
-  check(!state_->input.has_value() && layer().as<Chain>()->layers().empty(), "sequential",
+  check(state_->inputs.empty() && layer().as<Chain>()->layers().empty(), "sequential",
         "the Input must come first, and once");
-  state_->input = input;
+  state_->inputs = {std::move(input)};
 }
 
 void Sequential::place(Layer layer) {
@@ -51,7 +51,7 @@ void Sequential::place(Layer layer) {
 }
 
 void Sequential::finish() {
-  if (state_->input && !layer().as<Chain>()->layers().empty()) build(*state_->input);
+  if (!state_->inputs.empty() && !layer().as<Chain>()->layers().empty()) build(state_->inputs);
 }
 
 void Sequential::add(Layer layer) {

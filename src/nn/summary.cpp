@@ -40,24 +40,29 @@ std::string batch_shape(const Shape& example) {
 std::string Model::summary() const {
   const State& s = *state_;
   check(s.built, "summary", "the model is not built: give it an Input, or fit it");
-  std::vector<Row> rows{{"input (" + std::string(to_string(s.input->dtype)) + ")", batch_shape(s.input->shape), ""}};
+  std::vector<Row> rows;
   Tape::Pause pause;
   CallScope scope(CallScope::Inference{});
-  Tensor x = zeros(s.input->shape.with_first(1),
-                   {s.input->dtype, parameters().empty() ? Device::cpu() : parameters()[0].value().device()});
+  const Device device = parameters().empty() ? Device::cpu() : parameters()[0].value().device();
+  Tensors xs;
+  for (const Input& input : s.inputs) {
+    rows.push_back({input.name + " (" + std::string(to_string(input.dtype)) + ")", batch_shape(input.shape), ""});
+    xs.push_back(zeros(input.shape.with_first(1), {input.dtype, device}));
+  }
   const auto row = [&](const std::string& name, Layer layer) {
-    x = layer.forward(x, scope.call());
+    const Tensor x = layer.join(xs, scope.call());
+    xs = {x};
     const int64_t n = elements(nn::parameters(layer));
     rows.push_back({name + " (" + layer.type() + ")", batch_shape(x.shape().tail()), n ? grouped(n) : ""});
   };
   Layer root = s.layer;
   if (const Graph* graph = root.as<Graph>())
-    graph->run(x, scope.call(), [&](const Graph::Node& node, const Tensor& y) {
+    graph->run(xs, scope.call(), [&](const Graph::Node& node, const Tensor& y) {
       Layer layer = node.layer;
       std::string from;
       for (const Graph::Value& value : node.inputs)
-        from += (from.empty() ? "" : ", ") +
-                (value.node < 0 ? "input" : graph->nodes()[static_cast<size_t>(value.node)].name);
+        from += (from.empty() ? "" : ", ") + (value.node < 0 ? graph->inputs()[static_cast<size_t>(value.output)]
+                                                             : graph->nodes()[static_cast<size_t>(value.node)].name);
       const int64_t n = elements(nn::parameters(layer));
       rows.push_back({node.name + " (" + layer.type() + ")", batch_shape(y.shape().tail()), n ? grouped(n) : "", from});
     });

@@ -17,16 +17,19 @@ namespace {
 class FailedStep final : public NonfiniteLoss {
  public:
   FailedStep(double value, CallScope::Training training, const Layer& layer, const losses::Loss& function,
-             const std::vector<Parameter>& parameters, const Tensor& x, const Tensor& y, const Tensor& weights)
-      : training_(training), layer_(layer), function_(function), parameters_(parameters), x_(x), y_(y),
+             const std::vector<Parameter>& parameters, std::span<const Tensor> xs, const Tensor& y,
+             const Tensor& weights)
+      : training_(training), layer_(layer), function_(function), parameters_(parameters), xs_(xs), y_(y),
         weights_(weights) {
     loss = value;
     step = training.step;
   }
 
   std::string origin() const override {
-    const std::pair<const char*, const Tensor&> data[] = {
-        {"the inputs", x_}, {"the targets", y_}, {"the weights", weights_}};
+    std::vector<std::pair<const char*, Tensor>> data;
+    for (const Tensor& x : xs_) data.emplace_back("the inputs", x);
+    data.emplace_back("the targets", y_);
+    data.emplace_back("the weights", weights_);
     for (const auto& [what, x] : data)
       if (const int64_t bad = first_nonfinite(x); bad >= 0)
         return mica::detail::concat(what, " are not finite: ", nonfinite_text(x, bad));
@@ -38,7 +41,7 @@ class FailedStep final : public NonfiniteLoss {
       Tape tape;
       tape.set_detect_anomaly(true);
       CallScope scope(training_);
-      function_(layer_.forward(x_, scope.call()), y_, weights_);
+      function_(layer_.join(xs_, scope.call()), y_, weights_);
     } catch (const Error& e) {
       return e.what();
     }
@@ -50,7 +53,8 @@ class FailedStep final : public NonfiniteLoss {
   const Layer& layer_;
   const losses::Loss& function_;
   const std::vector<Parameter>& parameters_;
-  const Tensor &x_, &y_, &weights_;
+  std::span<const Tensor> xs_;
+  const Tensor &y_, &weights_;
 };
 
 // Whether an object has any state.
@@ -150,15 +154,19 @@ void Training::Callbacks::visit_state(StateVisitor& v) {
   }
 }
 
-Training::Training(Model& model, std::vector<data::Column> columns, data::Dataset validation, FitOptions options)
-    : model_(model), s_(*model.state_), columns_(std::move(columns)), validation_(std::move(validation)),
-      options_(std::move(options)), parameters_(model.parameters()), regularized_(regularized_parameters(s_.layer)),
+Training::Training(Model& model, const data::Examples& train, const Tensor& weights, data::Examples validation,
+                   FitOptions options)
+    : model_(model), s_(*model.state_), columns_(train.x.begin(), train.x.end()), inputs_(train.x.count()),
+      validation_(std::move(validation)), options_(std::move(options)), parameters_(model.parameters()),
+      regularized_(regularized_parameters(s_.layer)),
       meter_(s_.metrics, s_.metric_names), at_{.model = model,
                                                .stop = stop_,
                                                .epochs = options_.epochs,
-                                               .total = columns_[0].size(),
+                                               .total = train.x.size(),
                                                .logs = logs_,
                                                .history = history_} {
+  columns_.push_back(train.y);
+  if (weights.defined()) columns_.emplace_back(weights);
   at_.batches = (at_.total + options_.batch_size - 1) / options_.batch_size;
   identity_ = {.examples = at_.total,
                .batch_size = options_.batch_size,
@@ -227,9 +235,8 @@ void Training::train_epoch(data::Loader& loader) {
   }
   if (history_.stopped) return;
   meter_.write(logs_ = {}, true);
-  if (validation_.images.defined())
-    for (const auto& [name, value] :
-         model_.evaluate(validation_.images, validation_.labels, {.batch_size = options_.batch_size}))
+  if (validation_.x.defined())
+    for (const auto& [name, value] : model_.evaluate(validation_.x, validation_.y, {.batch_size = options_.batch_size}))
       logs_.set("val_" + name, value);
   ++s_.epochs;
   history_.epochs_.push_back(logs_);
@@ -238,18 +245,19 @@ void Training::train_epoch(data::Loader& loader) {
 }
 
 void Training::train_batch() {
-  const Tensor &x = batch_[0], &y = batch_[1];
+  const std::span<const Tensor> xs(batch_.data(), inputs_);
+  const Tensor& y = batch_[inputs_];
   const CallScope::Training step{s_.step.fetch_add(1, std::memory_order_relaxed), options_.seed};
   Tape tape;
   CallScope scope(step);
-  const Tensor prediction = s_.layer.forward(x, scope.call());
-  Tensor weights = batch_.size() > 2 ? batch_[2] : Tensor();
+  const Tensor prediction = s_.layer.join(xs, scope.call());
+  Tensor weights = batch_.size() > inputs_ + 1 ? batch_[inputs_ + 1] : Tensor();
   if (!options_.class_weights.empty()) weights = weights_by_class(prediction, y, weights, options_.class_weights);
   const Tensor plain = s_.loss(prediction, y, weights), extra = penalty(regularized_);
   const Tensor loss = extra.defined() ? plain + extra : plain;
   const double value = loss.item();
   if (!std::isfinite(value)) {
-    const FailedStep failed(value, step, s_.layer, s_.loss, parameters_, x, y, weights);
+    const FailedStep failed(value, step, s_.layer, s_.loss, parameters_, xs, y, weights);
     for (const auto& c : options_.callbacks) c->on_nonfinite_loss(at_, failed);
   }
   meter_.update(value, prediction, y);  // a metric that throws leaves the weights as they were

@@ -15,9 +15,9 @@ namespace mica::nn {
 
 class Training {
  public:
-  /// Everything has been checked, and the model is built. `columns`: inputs, targets and, where there are some, weights
-  /// of what is trained on.
-  Training(Model& model, std::vector<data::Column> columns, data::Dataset validation, FitOptions options);
+  /// Everything has been checked, and the model is built. `weights` of the examples may be undefined.
+  Training(Model& model, const data::Examples& train, const Tensor& weights, data::Examples validation,
+           FitOptions options);
   History run();
 
  private:
@@ -54,8 +54,9 @@ class Training {
 
   Model& model_;
   Model::State& s_;
-  std::vector<data::Column> columns_;
-  data::Dataset validation_;
+  std::vector<data::Column> columns_;  // inputs, targets and, where there are some, weights
+  size_t inputs_;                      // how many inputs
+  data::Examples validation_;
   FitOptions options_;
   std::vector<Parameter> parameters_;
   std::vector<RegularizedParameter> regularized_;

@@ -5,6 +5,7 @@
 
 #include "mica/autograd/tape.h"
 #include "mica/nn/conv2d.h"
+#include "mica/nn/embedding.h"
 #include "mica/nn/merge.h"
 #include "mica/nn/norm.h"
 #include "mica/nn/reshape.h"
@@ -140,7 +141,7 @@ TEST_CASE("functional: a chain of 20,000 layers is described, run and taken apar
   const nn::Symbol x = nn::Input({1});
   nn::Symbol y = x;
   for (int i = 0; i < 20'000; ++i) y = layer(y);
-  const nn::Graph graph(x, y);
+  const nn::Graph graph({&x, 1}, y);
   CHECK(graph.nodes().size() == 20'000);
 }
 
@@ -161,4 +162,105 @@ TEST_CASE("functional: wrong use") {
           nn::Functional(x, nn::Dense(2)({x, h}));
         }) == "dense_1: [layer] the layer takes one input, got 2");
   CHECK(error_text([&] { x.output(0); }) == "[symbol] there is no output 0");
+}
+
+TEST_CASE("functional: several inputs are given in order, to fit, evaluate, predict and calls") {
+  const nn::Symbol amounts = nn::Input({2}, float32, "amounts"), kind = nn::Input(Shape{}, int64);
+  const nn::Symbol both = nn::Concatenate()({amounts, nn::Embedding(3, 4)(kind)});
+  nn::Functional model({amounts, kind}, nn::Dense(1)(nn::Dense(16, {.activation = relu})(both)));
+  const Task task = line(200);
+  Tensor k = empty({200}, {int64}), y = task.y.clone();
+  for (int64_t i = 0; i < 200; ++i) {
+    k.mutable_data<int64_t>()[i] = i % 3;
+    y.mutable_data<float>()[i] += static_cast<float>(2 * (i % 3));  // which the first input does not tell
+  }
+  model.compile({.optimizer = optim::Adam({.learning_rate = 0.02}), .loss = losses::mean_squared_error});
+  CHECK(model.evaluate({task.x, k}, y)["loss"] > 1);
+  const TempDir dir;
+  nn::FitOptions options{.epochs = 60,
+                         .batch_size = 20,
+                         .validation_split = 0.1,
+                         .sample_weights = ones({200}),
+                         .checkpoint = {.folder = dir.file("run")}};
+  model.fit({task.x, k}, y, options);
+  CHECK(model.evaluate({task.x, k}, y)["loss"] < 0.05);
+  CHECK(model.fit({task.x, k}, y, {.validation_data = {{task.x, k}, y}})["val_loss"].size() == 1);
+  const Tensor all = model.predict({task.x, k});
+  CHECK(all.shape() == Shape{200, 1});
+  CHECK(same_bits(model({task.x, k}), all));
+  CHECK(same_bits(model.predict({task.x, k}, {.batch_size = 7}), all));
+
+  model.save(dir.file("model.safetensors"));
+  const nn::Model loaded = nn::Model::load(dir.file("model.safetensors"));
+  CHECK(same_bits(loaded.predict({task.x, k}), all));
+  REQUIRE(loaded.inputs().size() == 2);
+  CHECK(loaded.inputs()[0].name == "amounts");
+  CHECK(loaded.inputs()[1].name == "input");
+  CHECK(loaded.inputs()[1].dtype == int64);
+  CHECK(same_bits(loaded.clone().predict({task.x, k}), all));
+  CHECK(contains(loaded.summary(), "amounts, embedding"));
+}
+
+TEST_CASE("functional: a model of several inputs stands in another, and is saved with it") {
+  const nn::Symbol a = nn::Input({3}), b = nn::Input({3});
+  const nn::Functional pair({a, b}, nn::Dense(2)(nn::Subtract()({a, b})));
+  const nn::Symbol x = nn::Input({3}), y = nn::Input({3}), z = nn::Input({3});
+  const nn::Layer shared = pair;
+  const nn::Functional model({x, y, z}, nn::Add()({shared({x, y}), shared({y, z})}));
+  CHECK(model.parameters().size() == 2);
+  const Tensor p = sample({4, 3}, float32), q = sample({4, 3}, float32, 2), r = sample({4, 3}, float32, 3);
+  CHECK(same_bits(model({p, q, r}), pair({p, q}) + pair({q, r})));
+  const TempDir dir;
+  model.save(dir.file("model.safetensors"));
+  CHECK(same_bits(nn::Model::load(dir.file("model.safetensors"))({p, q, r}), model({p, q, r})));
+}
+
+TEST_CASE("functional: a layer of one's own takes several inputs without a graph") {
+  struct Difference {
+    nn::Dense out{2};
+    Tensor forward(std::span<const Tensor> xs, nn::Call& call) const { return out.forward(xs[0] - xs[1], call); }
+    void visit(nn::Visitor& v) { v("out", out); }
+  };
+  nn::Model model{nn::Layer(Difference())};
+  model.compile({.optimizer = optim::Adam(), .loss = losses::mean_squared_error});
+  const Tensor p = sample({4, 3}, float32), q = sample({4, 3}, float32, 2);
+  model.fit({p, q}, zeros({4, 2}));
+  CHECK(model.inputs().size() == 2);
+  CHECK(model.predict({p, q}).shape() == Shape{4, 2});
+}
+
+TEST_CASE("functional: inputs that do not fit are refused") {
+  const nn::Symbol a = nn::Input({3}), b = nn::Input({2}, float32, "amounts"), c = nn::Input({3});
+  const nn::Symbol sum = nn::Add()({a, nn::Dense(3)(b)});
+  nn::Functional model({a, b}, sum);
+  model.compile({.optimizer = optim::Adam(), .loss = losses::mean_squared_error});
+  const Tensor p = zeros({4, 3}), q = zeros({4, 2});
+  CHECK(error_text([&] { model.predict(p); }) == "[predict] the model takes 2 inputs, got 1");
+  CHECK(error_text([&] {
+          model.predict({q, p});
+        }) == "[predict] the model takes examples of [3] float32 for input, got [2] float32");
+  CHECK(error_text([&] {
+          model.predict({p, zeros({5, 2})});
+        }) == "[predict] the inputs must be equal in number: 4 and 5");
+  CHECK(error_text([&] { model.fit({p, zeros({3, 2})}, p); }) == "[fit] the inputs must be equal in number: 4 and 3");
+  CHECK(error_text([&] {
+          model.fit({p, q}, zeros({3, 3}));
+        }) == "[fit] inputs and targets must be equal in number: 4 and 3");
+  CHECK(error_text([&] {
+          model.fit({p, data::Column()}, p);
+        }) == "[fit] the inputs must have a first axis of examples");
+  CHECK(error_text([&] { model({p}); }) == "[functional] the model takes 2 inputs, got 1");
+  CHECK(error_text([&] { model.input(); }) == "[model] the model has 2 inputs: ask for inputs()");
+  CHECK(error_text([&] {
+          nn::Functional({a, b, c}, sum);
+        }) == "[functional] the output does not depend on input \"input_1\"");
+  CHECK(error_text([&] { nn::Functional({a, a}, sum); }) == "[functional] an Input is given twice");
+  CHECK(error_text([&] { nn::Functional({a}, sum); }) ==
+        "[functional] the output depends on another Input, of shape [2]");
+  const nn::Symbol same = nn::Input({3}, float32, "amounts"), odd = nn::Input({3}, float32, "a:1");
+  CHECK(error_text([&] {
+          nn::Functional({same, b}, nn::Add()({same, nn::Dense(3)(b)}));
+        }) == "[model] two inputs are called \"amounts\"");
+  CHECK(error_text([&] { nn::Functional(odd, nn::Dense(3)(odd)); }) ==
+        "[model] an input's name must be printable ASCII without a colon: a:1");
 }

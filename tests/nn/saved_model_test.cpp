@@ -294,10 +294,25 @@ TEST_CASE("load: graphs of another format") {
 }
 
 TEST_CASE("load: inputs that are missing, several, or no inputs") {
-  CHECK(graph_rejection([](Json& g) { g.erase("inputs"); }) == "the graph must have one input");
-  CHECK(graph_rejection([](Json& g) { g["inputs"] = Json::array(); }) == "the graph must have one input");
-  CHECK(graph_rejection([](Json& g) { g["inputs"].push_back(g["inputs"][0]); }) == "the graph must have one input");
-  CHECK(graph_rejection([](Json& g) { g["inputs"][0] = 3; }) == "the graph must have one input");
+  CHECK(graph_rejection([](Json& g) { g.erase("inputs"); }) == "the graph must have a list of inputs");
+  CHECK(graph_rejection([](Json& g) { g["inputs"] = Json::array(); }) == "the graph must have a list of inputs");
+  CHECK(graph_rejection([](Json& g) { g["inputs"].push_back(g["inputs"][0]); }) ==
+        "the graph's inputs: [model] two inputs are called \"input\"");
+  CHECK(graph_rejection([](Json& g) {
+          g["inputs"].push_back(g["inputs"][0]);
+          g["inputs"][1]["name"] = "other";
+          g["nodes"][0]["inputs"] = {"input", "other"};
+        }) == "the graph does not fit its tensors: [layer] the layer takes one input, got 2");
+  CHECK(graph_rejection([](Json& g) { g["inputs"][0]["name"] = ""; }) == "the graph's inputs: an input has no name");
+  CHECK(graph_rejection([](Json& g) { g["inputs"][0]["name"] = "a:1"; }) ==
+        "the graph's inputs: [model] an input's name must be printable ASCII without a colon: a:1");
+  CHECK(graph_rejection([](Json& g) {
+          for (int i = 0; i < 1000; ++i) {
+            g["inputs"].push_back(g["inputs"][0]);
+            g["inputs"].back()["name"] = "x" + std::to_string(i);
+          }
+        }) == "the graph's inputs: there are more than 1000 inputs");
+  CHECK(graph_rejection([](Json& g) { g["inputs"][0] = 3; }) == "the graph's inputs must be objects");
   CHECK(graph_rejection([](Json& g) { g["inputs"][0].erase("shape"); }) == "the input's shape is no shape");
   CHECK(graph_rejection([](Json& g) { g["inputs"][0]["shape"] = {1, 2, 3, 4, 5, 6, 7, 8}; }) ==
         "the input's shape is no shape");
@@ -349,14 +364,14 @@ TEST_CASE("load: nodes that are missing or no nodes") {
 
 TEST_CASE("load: edges that are no chain") {
   CHECK(graph_rejection([](Json& g) { g["nodes"][1]["inputs"] = {"input"}; }) ==
-        "node \"dense_1\" must take its input from \"dense\", the one before it");
+        "node \"dense_1\" must take [\"dense\"], which is before it");
   CHECK(graph_rejection([](Json& g) {
           g["nodes"][1]["inputs"] = {"dense", "input"};
-        }) == "node \"dense_1\" must take its input from \"dense\", the one before it");
+        }) == "node \"dense_1\" must take [\"dense\"], which is before it");
   CHECK(graph_rejection([](Json& g) { g["nodes"][0].erase("inputs"); }) ==
-        "node \"dense\" must take its input from \"input\", the one before it");
-  CHECK(graph_rejection([](Json& g) { g["outputs"] = {"dense"}; }) == "the graph's output must be \"dense_1\"");
-  CHECK(graph_rejection([](Json& g) { g.erase("outputs"); }) == "the graph's output must be \"dense_1\"");
+        "node \"dense\" must take [\"input\"], which is before it");
+  CHECK(graph_rejection([](Json& g) { g["outputs"] = {"dense"}; }) == "the graph's outputs must be [\"dense_1\"]");
+  CHECK(graph_rejection([](Json& g) { g.erase("outputs"); }) == "the graph's outputs must be [\"dense_1\"]");
 }
 
 TEST_CASE("load: configuration of the wrong kind or value") {
@@ -480,7 +495,7 @@ TEST_CASE("load: nesting without end is refused, and costs no stack") {
   std::string objects = "{\"format\":1,\"nodes\":";
   for (int i = 0; i < 90'000; ++i) objects += "{\"a\":";
   objects += "1" + std::string(90'001, '}');
-  CHECK(rejection({}, {{"mica.graph", objects}}) == "the graph must have one input");
+  CHECK(rejection({}, {{"mica.graph", objects}}) == "the graph must have a list of inputs");
 }
 
 TEST_CASE("load: a graph that is larger than any model's is not parsed") {

@@ -1,8 +1,13 @@
 // Data sets: columns that stay as they are stored until a batch is made.
 #pragma once
 
+#include <concepts>
+#include <initializer_list>
 #include <span>
 #include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "mica/core/tensor.h"
 
@@ -43,12 +48,47 @@ class Column {
   double scale_ = 1, offset_ = 0;
 };
 
+/// What a model takes: one column, or several of equal length, `{amounts, categories}`, one for each of its inputs.
+class Columns {
+ public:
+  Columns() = default;
+  template <class T>
+    requires(!std::same_as<std::remove_cvref_t<T>, Columns> && std::convertible_to<T, Column>)
+  Columns(T&& column) { columns_.push_back(std::forward<T>(column)); }
+  Columns(std::initializer_list<Column> columns) : columns_(columns) {}
+
+  /// Whether there are some, all of them defined.
+  bool defined() const;
+  /// The number of examples, of the first column.
+  int64_t size() const { return columns_.empty() ? 0 : columns_[0].size(); }
+  /// Of columns.
+  size_t count() const { return columns_.size(); }
+  const Column& operator[](size_t i) const { return columns_[i]; }
+  auto begin() const { return columns_.begin(); }
+  auto end() const { return columns_.end(); }
+  /// Examples [begin, end), sharing the storage.
+  Columns slice(int64_t begin, int64_t end) const;
+
+ private:
+  std::vector<Column> columns_;
+};
+
 /// Inputs and what is to be predicted of them.
 struct Dataset {
   Column images;
   Column labels;
 
   int64_t size() const { return images.size(); }
+};
+
+/// The same of a model with any number of inputs.
+struct Examples {
+  Columns x;
+  Column y;
+
+  Examples() = default;
+  Examples(Columns inputs, Column targets) : x(std::move(inputs)), y(std::move(targets)) {}
+  Examples(const Dataset& data) : x(data.images), y(data.labels) {}
 };
 
 struct Split {

@@ -40,7 +40,7 @@ class Graph {
  public:
   static constexpr const char* kType = "Functional";
   static constexpr int kMaxOutputs = 16;  ///< of one layer
-  /// The input (node -1), or the result `output` of a node.
+  /// Input number `output` (node -1), or the result `output` of a node.
   struct Value {
     int node = -1, output = 0;
     friend bool operator==(const Value&, const Value&) = default;
@@ -54,49 +54,58 @@ class Graph {
     std::vector<int> done = {};  // slots that nothing needs after it
   };
 
-  Graph() = default;
-  /// What `output` depends on. Throws Error unless it depends on `input` and on no other Input.
-  Graph(const Symbol& input, const Symbol& output);
+  Graph() : Graph({"input"}) {}
+  /// Of inputs that are called so, and no nodes yet.
+  explicit Graph(std::vector<std::string> inputs);
+  /// What `output` depends on. Throws Error unless it depends on each of `inputs` and on no other Input.
+  Graph(std::span<const Symbol> inputs, const Symbol& output);
   /// Puts a layer behind those that are there, and says which value is the result.
   void add(Layer layer, std::vector<Value> inputs);
   void finish(Value output);
 
-  Tensor forward(const Tensor& x, Call& call) const;
+  Tensor forward(std::span<const Tensor> xs, Call& call) const;
   void visit(Visitor& v);
   /// forward(), showing each node's first result to seen(node, result).
   template <class Seen>
-  void run(const Tensor& x, Call& call, const Seen& seen) const {
+  void run(std::span<const Tensor> xs, Call& call, const Seen& seen) const {
     run(
-        x, call, [](const void* f, const Node& node, const Tensor& y) { (*static_cast<const Seen*>(f))(node, y); },
+        xs, call, [](const void* f, const Node& node, const Tensor& y) { (*static_cast<const Seen*>(f))(node, y); },
         &seen);
   }
 
+  const std::vector<std::string>& inputs() const { return inputs_; }
   const std::vector<Node>& nodes() const { return nodes_; }
   Value output() const { return output_; }
 
  private:
-  Tensor run(const Tensor& x, Call& call, void (*seen)(const void* f, const Node& node, const Tensor& y),
+  Tensor run(std::span<const Tensor> xs, Call& call, void (*seen)(const void* f, const Node& node, const Tensor& y),
              const void* f) const;
   int slot(Value value) const {
-    return value.node < 0 ? 0 : nodes_[static_cast<size_t>(value.node)].first_slot + value.output;
+    return value.node < 0 ? value.output : nodes_[static_cast<size_t>(value.node)].first_slot + value.output;
   }
 
+  std::vector<std::string> inputs_;
   std::vector<Node> nodes_;
-  std::vector<std::string> names_{"input"};
-  std::vector<std::pair<std::string, int64_t>> types_{{"input", 1}};  // how many of each
-  std::vector<const mica::detail::Leaf*> leaves_;                     // the first parameter of each node's layer
+  std::vector<std::string> names_;                      // of both
+  std::vector<std::pair<std::string, int64_t>> types_;  // how many of each
+  std::vector<const mica::detail::Leaf*> leaves_;       // the first parameter of each node's layer
   Value output_;
-  int slots_ = 1;
+  int slots_ = 0;
 };
 
-/// A model from an Input to what is made of it. It is built at once. Calls of one layer, as of a copy of it, share its
-/// parameters.
+/// A model from an Input, or several, to what is made of them. It is built at once. Calls of one layer, as of a copy of
+/// it, share its parameters.
+///   const nn::Symbol amounts = nn::Input({8}), purpose = nn::Input({}, int64);
+///   const nn::Symbol all = nn::Concatenate()({amounts, nn::Embedding(10, 4)(purpose)});
+///   nn::Functional model({amounts, purpose}, nn::Dense(1)(all));
+///   model.fit({a, p}, y);
 class Functional : public Model {
  public:
   static constexpr const char* kType = "Functional";
 
-  /// Throws Error where `output` does not depend on `input`, or depends on another Input.
+  /// Throws Error where `output` does not depend on each input, or depends on another Input.
   Functional(const Symbol& input, const Symbol& output);
+  Functional(std::initializer_list<Symbol> inputs, const Symbol& output);
 };
 
 }  // namespace nn

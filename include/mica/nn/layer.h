@@ -352,15 +352,19 @@ class Module {
 struct Input {
   Shape shape;
   DType dtype = float32;
+  std::string name = {};  ///< in saved models and summaries; "input", "input_1", ... where it is empty
 
   Input() = default;
-  Input(Shape example, DType type = float32) : shape(example), dtype(type) {}
+  Input(Shape example, DType type = float32, std::string called = {})
+      : shape(example), dtype(type), name(std::move(called)) {}
 };
 
 /// Makes a layer's parameters by calling it once, unrecorded, on a batch of one example of zeros, then names and packs
 /// them. Models do it by themselves; it is for layers used alone. Returns the shape of an output, without the batch
 /// axis.
 Shape build(Layer& layer, const Input& input, uint64_t seed = mica::seed());
+/// Likewise of a layer with several inputs.
+Shape build(Layer& layer, std::span<const Input> inputs, uint64_t seed = mica::seed());
 template <LayerLike T>
 Shape build(T& layer, const Shape& input, uint64_t seed = mica::seed()) {
   Layer erased(layer);  // a copy: it shares the parameters

@@ -1,7 +1,9 @@
 // Model: a layer with what training and use need around it: compile, fit, evaluate, predict, summary, save, load.
 #pragma once
 
+#include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,8 +37,8 @@ struct CheckpointOptions {
 struct FitOptions {
   int64_t epochs = 1;
   int64_t batch_size = 32;
-  double validation_split = 0;         ///< this share of the examples, the last ones, is for validation alone
-  data::Dataset validation_data = {};  ///< or these
+  double validation_split = 0;          ///< this share of the examples, the last ones, is for validation alone
+  data::Examples validation_data = {};  ///< or these
   bool shuffle = true;
   uint64_t seed = mica::seed();  ///< with the model's count of epochs, of the order of the examples; and of dropout
   std::vector<std::shared_ptr<Callback>> callbacks = {};
@@ -64,10 +66,12 @@ class Model {
  public:
   /// A model of `layer`, built for `input` when that is given; else fit builds it from the data.
   explicit Model(Layer layer);
-  Model(Layer layer, Input input);
+  Model(Layer layer, const Input& input);
 
   /// Makes the parameters for inputs of one example's shape, from the seed. Does nothing to parameters that are there.
   void build(const Input& input, uint64_t seed = mica::seed());
+  /// Likewise of a layer with several inputs.
+  void build(std::span<const Input> inputs, uint64_t seed = mica::seed());
   bool built() const;
 
   /// Says how fit trains. Throws Error without an optimizer or a loss, for an optimizer that another model has, and for
@@ -77,9 +81,9 @@ class Model {
   /// What compile was given; empty before.
   const optim::Optimizer& optimizer() const;
 
-  /// Trains on x and y and returns the metrics of each epoch. Throws Error unless compiled, and for data that do not
-  /// fit the model.
-  History fit(const data::Column& x, const data::Column& y, FitOptions options = {});
+  /// Trains on x (`{a, b}` for a model of two inputs) and y, and returns the metrics of each epoch. Throws Error unless
+  /// compiled, and for data that do not fit the model.
+  History fit(const data::Columns& x, const data::Column& y, FitOptions options = {});
   History fit(const data::Dataset& data, FitOptions options = {}) {
     return fit(data.images, data.labels, std::move(options));
   }
@@ -88,18 +92,20 @@ class Model {
   /// people who write the loop. Differentiable.
   Tensor penalty() const;
   /// The loss and metrics on x and y, in inference.
-  Logs evaluate(const data::Column& x, const data::Column& y, EvaluateOptions options = {}) const;
+  Logs evaluate(const data::Columns& x, const data::Column& y, EvaluateOptions options = {}) const;
 
   Logs evaluate(const data::Dataset& data, EvaluateOptions options = {}) const {
     return evaluate(data.images, data.labels, options);
   }
 
   /// The outputs for all of x, in inference. Several threads may predict on one model at once.
-  Tensor predict(const data::Column& x, PredictOptions options = {}) const;
+  Tensor predict(const data::Columns& x, PredictOptions options = {}) const;
 
   /// One call on a batch. Trains under a tape (dropout drops), infers otherwise.
   Tensor operator()(const Tensor& x) const;
+  Tensor operator()(std::initializer_list<Tensor> xs) const;
   Tensor forward(const Tensor& x, Call& call) const;
+  Tensor forward(std::span<const Tensor> xs, Call& call) const;
   void visit(Visitor& v);
 
   std::vector<Parameter> parameters() const;
@@ -107,7 +113,9 @@ class Model {
   Parameter parameter(const std::string& name) const;
   /// The layer inside.
   Layer& layer() const;
+  /// What it takes, where that is one; all that it takes. Throw Error before it is built.
   const Input& input() const;
+  const std::vector<Input>& inputs() const;
   /// A table of the layers, their output shapes and parameters.
   std::string summary() const;
 
