@@ -72,6 +72,7 @@ Model Model::clone() const {
   Model model(std::move(copy));
   model.state_->input = state_->input;
   model.state_->built = state_->built;
+  model.state_->preprocess = state_->preprocess;
   if (model.built()) pack(model.parameters());
   return model;
 }

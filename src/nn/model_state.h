@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "mica/data/table_encoder.h"
 #include "mica/nn/model.h"
 
 namespace mica::nn {
@@ -14,6 +15,7 @@ struct Model::State {
   Layer layer;
   std::optional<Input> input;
   bool built = false;
+  data::TableEncoder preprocess;
   optim::Optimizer optimizer;
   losses::Loss loss;
   std::vector<metrics::Metric> metrics;
