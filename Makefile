@@ -1,6 +1,6 @@
 # The commands of everyday work; `make help` lists them. Each builds one preset of CMakePresets.json in build/<preset>.
 .DEFAULT_GOAL := help
-.PHONY: help mnist linear_regression test test-full fuzz bench asan tsan cuda format check-format install-deps clean
+.PHONY: help mnist linear_regression tabular test test-full fuzz bench asan tsan cuda format check-format install-deps clean
 # The recipes of one target run in order, and Ctrl-C reaches the program itself.
 .NOTPARALLEL:
 
@@ -23,12 +23,17 @@ linear_regression:  ## fit a line by gradient descent, the smallest example
 	@$(BUILD) release linear_regression
 	@build/release/examples/linear_regression $(ARGS)
 
+tabular:  ## learn from a CSV file who repays a loan, with cross-validation (ARGS=--help lists the options)
+	@$(DEPS) build mnist
+	@$(BUILD) release tabular
+	@build/release/examples/tabular $(ARGS)
+
 test:  ## build and run the tests
 	@$(DEPS) build mnist test
 	@$(BUILD) release
 	@ctest --preset release $(ARGS)
 
-test-full:  ## the tests and the long proofs (MNIST to 99 % with three seeds; an hour of fuzzing each file format)
+test-full:  ## the tests and the long proofs (MNIST to 99 % with three seeds, tables; an hour of fuzzing each file format)
 	@$(DEPS) build mnist test fuzz
 	@$(BUILD) release
 	@MICA_TEST_FULL=1 ctest --preset release -C Full $(ARGS)

@@ -1,8 +1,6 @@
 // Reading IDX files.
 #include "mica/data/idx.h"
 
-#include <zlib.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -10,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "io/byte_source.h"
 #include "io/element_count.h"
 #include "io/input_file.h"
 #include "io/show.h"
@@ -23,87 +22,7 @@ namespace {
 
 constexpr const char* kOp = "load_idx";
 constexpr size_t kMaxHeaderBytes = 4 + 4 * Shape::kMaxRank;
-// No deflate stream expands more (zlib, "Technical details", maximum compression factor).
-constexpr int64_t kMaxDeflateRatio = 1032;
 constexpr size_t kChunkBytes = size_t{1} << 20;
-
-// The bytes of the file as they are.
-class RawSource {
- public:
-  explicit RawSource(const io::InputFile& file) : file_(file) {}
-
-  /// The most bytes that can come.
-  int64_t limit() const { return file_.size(); }
-
-  /// Reads up to `bytes`; fewer only at the end.
-  size_t read(void* to, size_t bytes) {
-    const size_t count = std::min(bytes, static_cast<size_t>(std::max<int64_t>(file_.size() - position_, 0)));
-    file_.read_at(position_, to, count);
-    position_ += static_cast<int64_t>(count);
-    return count;
-  }
-
- private:
-  const io::InputFile& file_;
-  int64_t position_ = 0;
-};
-
-// The bytes that a gzip file unpacks to. RFC 1952: members may follow one another.
-class GzipSource {
- public:
-  explicit GzipSource(const io::InputFile& file) : file_(file) {
-    constexpr int kGzipOnly = 15 + 16;
-    if (inflateInit2(&stream_, kGzipOnly) != Z_OK) throw std::bad_alloc();
-  }
-  ~GzipSource() { inflateEnd(&stream_); }
-  GzipSource(const GzipSource&) = delete;
-  GzipSource& operator=(const GzipSource&) = delete;
-
-  int64_t limit() const {
-    return file_.size() > INT64_MAX / kMaxDeflateRatio ? INT64_MAX : file_.size() * kMaxDeflateRatio;
-  }
-
-  /// Reads up to `bytes`, at most 4 GiB; fewer only at the end, where the checksum has been found right.
-  size_t read(void* to, size_t bytes) {
-    stream_.next_out = static_cast<Bytef*>(to);
-    stream_.avail_out = static_cast<uInt>(bytes);
-    while (stream_.avail_out > 0) {
-      if (stream_.avail_in == 0) refill();
-      if (stream_.avail_in == 0) {
-        if (!between_members_) file_.fail("the gzip data ends too early, at byte ", position_);
-        break;
-      }
-      between_members_ = false;
-      const int result = inflate(&stream_, Z_NO_FLUSH);
-      if (result == Z_STREAM_END) {
-        between_members_ = true;
-        inflateReset(&stream_);
-      } else if (result == Z_MEM_ERROR) {
-        throw std::bad_alloc();
-      } else if (result != Z_OK && result != Z_BUF_ERROR) {
-        file_.fail("corrupt gzip data before byte ", position_ - stream_.avail_in, ": ",
-                   stream_.msg ? stream_.msg : "it needs a dictionary");
-      }
-    }
-    return bytes - stream_.avail_out;
-  }
-
- private:
-  void refill() {
-    const int64_t left = std::max<int64_t>(file_.size() - position_, 0);
-    const auto count = static_cast<size_t>(std::min<int64_t>(left, sizeof input_));
-    file_.read_at(position_, input_, count);
-    position_ += static_cast<int64_t>(count);
-    stream_.next_in = input_;
-    stream_.avail_in = static_cast<uInt>(count);
-  }
-
-  const io::InputFile& file_;
-  z_stream stream_{};
-  bool between_members_ = false;
-  int64_t position_ = 0;
-  unsigned char input_[size_t{1} << 16];
-};
 
 struct Header {
   DType dtype{};
@@ -178,7 +97,7 @@ void swap_elements(Tensor& tensor) {
 }
 
 // What is left of the file, which is known to be there.
-Tensor read_elements(const io::InputFile&, RawSource& source, const Header& header) {
+Tensor read_elements(const io::InputFile&, io::RawSource& source, const Header& header) {
   Tensor tensor = empty(header.shape, {.dtype = header.dtype});
   source.read(tensor.mutable_raw(), tensor.bytes());
   return tensor;
@@ -186,7 +105,7 @@ Tensor read_elements(const io::InputFile&, RawSource& source, const Header& head
 
 // A small file may claim 1,032 times its size. So most of it must be there before the tensor is: seven eighths, kept in
 // chunks meanwhile. With the eighth by which the allocator may round up, that is twice the data.
-Tensor read_elements(const io::InputFile& file, GzipSource& source, const Header& header) {
+Tensor read_elements(const io::InputFile& file, io::GzipSource& source, const Header& header) {
   const auto bytes = static_cast<size_t>(header.bytes);
   size_t done = 0;
   const auto read = [&](char* to, size_t wanted) {
@@ -232,10 +151,7 @@ Tensor load(const io::InputFile& file, Source&& source) {
 Tensor load_idx(const std::string& path) {
   const io::InputFile file(kOp, path);
   if (file.size() == 0) file.fail("the file is empty");
-  unsigned char magic[2] = {};
-  file.read_at(0, magic, std::min<size_t>(sizeof magic, static_cast<size_t>(file.size())));
-  const bool gzipped = magic[0] == 0x1f && magic[1] == 0x8b;
-  return gzipped ? load(file, GzipSource(file)) : load(file, RawSource(file));
+  return io::is_gzip(file) ? load(file, io::GzipSource(file)) : load(file, io::RawSource(file));
 }
 
 }  // namespace data

@@ -100,6 +100,7 @@ void Model::visit(Visitor& v) {
     own->layer = state_->layer.copy();
     own->inputs = state_->inputs;
     own->built = state_->built;
+    own->preprocess = state_->preprocess;
     own->step = state_->step.load(std::memory_order_relaxed);
     own->epochs = state_->epochs;
     state_ = own;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "mica/data/table_encoder.h"
 #include "mica/nn/model.h"
 
 namespace mica::nn {
@@ -13,6 +14,7 @@ struct Model::State {
   Layer layer;
   std::vector<Input> inputs;  // none: not known yet
   bool built = false;
+  data::TableEncoder preprocess;
   optim::Optimizer optimizer;
   losses::Loss loss;
   std::vector<metrics::Metric> metrics;

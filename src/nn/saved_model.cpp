@@ -25,6 +25,7 @@
 #include "mica/nn/sequential.h"
 #include "nn/model_state.h"
 #include "nn/names.h"
+#include "nn/preprocess.h"
 #include "nn/visitors.h"
 
 namespace MICA_EXPORT mica {
@@ -538,7 +539,9 @@ void Model::save(const std::string& path) const {
 
   io::NamedTensors tensors;
   for_tensors(layer, [&](const std::string& name, Tensor& value) { tensors.emplace_back(name, value); });
-  io::save_safetensors(path, tensors, {{"format", "mica"}, {kGraphKey, graph.dump()}});
+  io::Metadata metadata{{"format", "mica"}, {kGraphKey, graph.dump()}};
+  save_preprocess(*this, metadata);
+  io::save_safetensors(path, tensors, metadata);
 }
 
 Model Model::load(const std::string& path) {
@@ -609,6 +612,7 @@ Model Model::load(const std::string& path) {
   pack(model.parameters());
   model.state_->inputs = inputs;
   model.state_->built = true;
+  load_preprocess(model, file);
   return model;
 }
 

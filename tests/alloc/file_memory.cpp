@@ -1,5 +1,5 @@
 // What a loader of files takes from the heap at most: twice the file and 1 MiB; of a compressed file, twice what it
-// unpacks to and 1 MiB. A file that is refused takes no more than one that is not.
+// unpacks to and 1 MiB. A file that is refused takes no more than one that is not. (A table has rules of its own.)
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <zlib.h>
@@ -116,6 +116,23 @@ TEST_CASE("idx, raw and gzipped") {
   check_bound(folder.file("claims_more"), data::load_idx, 3'000'000);
   write_gzip(folder.file("claims_less"), idx_bytes(10, 30'000'000));
   check_bound(folder.file("claims_less"), data::load_idx, 10);
+}
+
+TEST_CASE("csv: 8 bytes a value, the texts and 1 MiB; 1 MiB for a file that is refused") {
+  const TempDir folder;
+  std::string numbers = "a,b\n", texts = "a\n";
+  for (int i = 0; i < 300'000; ++i) {
+    numbers += "1,2\n";
+    texts += "text\n";
+  }
+  const auto load = [](const std::string& path) { data::load_csv(path); };
+  const std::string wide = folder.write("numbers", numbers), narrow = folder.write("texts", texts);
+  CHECK(peak_of([&] { load(wide); }) <= 600'000 * 8 + kMiB);
+  CHECK(peak_of([&] { load(narrow); }) <= 300'000 * (8 + 4) + kMiB);
+  const std::string refused = folder.write("refused", numbers + "3\n"), bomb = folder.file("bomb");
+  CHECK(peak_of([&] { load(refused); }) <= kMiB);
+  write_gzip(bomb, numbers + std::string(30'000'000, '\0'));
+  CHECK(peak_of([&] { load(bomb); }) <= kMiB);
 }
 
 TEST_CASE("npy, as it is and converted") {

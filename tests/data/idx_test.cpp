@@ -2,18 +2,19 @@
 #include "mica/data/idx.h"
 
 #include <doctest/doctest.h>
-#include <zlib.h>
 
 #include <bit>
 #include <numeric>
 
 #include "mica/core/memory.h"
 #include "support/error_text.h"
+#include "support/gzip.h"
 #include "support/temp_dir.h"
 
 using namespace mica;
 using mica::test::contains;
 using mica::test::error_text;
+using mica::test::gzip;
 using mica::test::TempDir;
 
 namespace {
@@ -29,20 +30,6 @@ std::string idx(uint8_t type, const std::vector<uint32_t>& sizes, const std::str
   std::string bytes = {'\0', '\0', static_cast<char>(type), static_cast<char>(sizes.size())};
   for (const uint32_t size : sizes) bytes += big_endian(size);
   return bytes + data;
-}
-
-std::string gzip(const std::string& bytes) {
-  z_stream stream{};
-  REQUIRE(deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 9, Z_DEFAULT_STRATEGY) == Z_OK);
-  std::string packed(deflateBound(&stream, bytes.size()) + 64, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = static_cast<uInt>(packed.size());
-  REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
 }
 
 Tensor loaded(const std::string& bytes) {

@@ -1,4 +1,5 @@
 // Writes files to begin with: mica_fuzz_seeds FOLDER puts them into FOLDER/<target>.
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -35,6 +36,26 @@ void write_idx() {
         std::string("\1\x1f\x8b\x08\0\0\0\0\0\0\3\1\4\0\xfb\xff\0\0\x08\1", 20) + std::string(8, '\0'));
 }
 
+void write_csv() {
+  const std::string files[] = {"a,b\n1,x\n2,\"y \"\"z\"\"\"\n",
+                               "\xef\xbb\xbfn;m\r\n1.5;\r\n\"NA\";\"a\r\n\xc3\xa9\"\r\n", "1,2\n3,4"};
+  int number = 0;
+  for (const std::string& bytes : files) {
+    const char options = "\0\3\20"[number];
+    write("csv", std::to_string(number++), std::string(1, options) + bytes);
+  }
+}
+
+void write_encoder() {
+  data::Table table;
+  table.add("n", std::vector<double>{1, NAN, 3});
+  table.add("s", {"a", "", "b"});
+  table.add("o", {"x", "y", "x"});
+  table.add("t", {"p", "q", "q"});
+  const data::TableEncoder encoder(table, {.target = "t", .log1p = {"n"}, .ordinal = {{"o", {"y", "x"}}}});
+  write("table_encoder", "all", encoder.to_json());
+}
+
 io::NamedTensors samples() {
   return {{"a", tensor({{1, 2}, {3, 4}})},
           {"b/c", zeros({3}, {.dtype = int64})},
@@ -65,6 +86,8 @@ void write_npz() {
 int main(int count, char** arguments) {
   if (count != 2) return std::fputs("mica_fuzz_seeds FOLDER\n", stderr), 2;
   root = arguments[1];
+  write_csv();
+  write_encoder();
   write_idx();
   io::save_safetensors(seed_path("safetensors", "all"), samples(), {{"k", "v"}, {"é", "\n"}});
   io::save_safetensors(seed_path("safetensors", "one"), {{"a", Tensor(1.0)}});

@@ -163,8 +163,46 @@ def metrics():
     family.write()
 
 
+# --- preprocessing ---
+
+
+def table_encoder():
+    """What scikit-learn makes of a table: columns of numbers (NaN: missing), the last of them through log1p, then one of
+    texts, given as codes. y is of the rows to come, fitted on those of training: for each number a standardised one, 0
+    where it is missing, and an indicator where training misses any; then the texts, one-hot."""
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+    family = Family("table_encoder")
+    for n, m, share in ((1, 3, 0.0), (7, 5, 0.3), (200, 50, 0.1)):
+        name = f"rows{n}"
+        rng = family.rng(name)
+        numbers = {}
+        for rows, part in ((n, "train"), (m, "test")):
+            x = rng.normal(0, 1, (rows, 4)) * [1, 1e4, 1e-3, 1] + [0, 1e5, 0, 0]
+            x[:, 2] = 5  # constant in training
+            x[:, 3] = np.exp(x[:, 3])
+            x[:, 0][rng.uniform(0, 1, rows) < share] = np.nan
+            numbers[part] = as_input(x)
+        numbers["test"][0, 2] = 7
+        train, test = ((torch.cat([x[:, :3], torch.log1p(x[:, 3:].double())], 1)).numpy() for x in numbers.values())
+        codes = {"train": rng.integers(0, 4, n), "test": rng.integers(0, 6, m)}
+        scaled = StandardScaler().fit(train).transform(test)
+        missing = np.isnan(scaled).astype(float)
+        parts = []
+        for j in range(4):
+            parts.append(np.nan_to_num(scaled[:, j:j + 1]))
+            if np.isnan(train[:, j]).any():
+                parts.append(missing[:, j:j + 1])
+        one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(codes["train"][:, None])
+        parts.append(one_hot.transform(codes["test"][:, None]))
+        family.store(name, "table_encoder", {}, {
+            "train": numbers["train"], "test": numbers["test"],
+            "train_texts": torch.as_tensor(codes["train"]), "test_texts": torch.as_tensor(codes["test"])
+        }, {"y": torch.as_tensor(np.concatenate(parts, 1))})
+    family.write()
+
+
 def make_all():
-    for make in (optim, schedule, metrics):
+    for make in (optim, schedule, metrics, table_encoder):
         make()
 
 
