@@ -147,5 +147,10 @@ TEST_CASE("augmentation refuses negative distances, and what is no image") {
           move(ones({2, 3}));
         }) == "[random_translation] the input must be images [N,H,W,C], got [2,3]");
   CHECK(error_text([&] { flip(ones({2, 3})); }) == "[random_flip] the input must be images [N,H,W,C], got [2,3]");
+  CHECK(error_text([] {
+          nn::Sequential{nn::Input({3, 4, 1}), nn::RandomTranslation({2, 4}, {.fill = {.mode = PadMode::reflect}})};
+        }) ==
+        "random_translation: [random_translation] an image is mirrored for less than its own size: at most 2 and 4 "
+        "pixels, of [1,3,4,1]");
   static_assert(!std::is_constructible_v<nn::RandomTranslation, double>);
 }

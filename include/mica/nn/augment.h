@@ -1,4 +1,4 @@
-// Layers that vary images in training, so that a model learns what does not matter, and pass them on as they are else.
+// Augmentation: layers that vary images in training, and pass them on as they are otherwise.
 #pragma once
 
 #include <concepts>
@@ -67,8 +67,11 @@ class RandomTranslation : public Module<RandomTranslation> {
 
   Tensor forward(const Tensor& x, Call& call) const {
     check(x.rank() == 4, "random_translation", "the input must be images [N,H,W,C], got ", x.shape());
-    if (!call.training()) return x;
     check_most();
+    check(options_.fill.mode != PadMode::reflect || (most_.h < x.dim(1) && most_.w < x.dim(2)), "random_translation",
+          "an image is mirrored for less than its own size: at most ", most_.h, " and ", most_.w, " pixels, of ",
+          x.shape());
+    if (!call.training()) return x;
     // A window of the image in its border, at a place of its own.
     const bool bordered = options_.fill.mode != PadMode::constant || options_.fill.value != 0;
     const auto draw = [&](int64_t most, const RandomStream& stream) {
