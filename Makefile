@@ -33,8 +33,8 @@ test:  ## build and run the tests
 	@$(BUILD) release
 	@ctest --preset release $(ARGS)
 
-test-full:  ## the tests and the long proofs (MNIST to 99 % with three seeds; an hour of fuzzing each file format)
-	@$(DEPS) build mnist test fuzz
+test-full:  ## the tests and the long proofs (MNIST and Fashion-MNIST; an hour of fuzzing each file format)
+	@$(DEPS) build mnist fashion test fuzz
 	@$(BUILD) release
 	@MICA_TEST_FULL=1 ctest --preset release -C Full $(ARGS)
 	@$(BUILD) fuzz

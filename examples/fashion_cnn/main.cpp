@@ -34,7 +34,7 @@ const std::vector<std::string> kClasses = {"T-shirt", "Trouser", "Pullover", "Dr
 
 nn::Sequential network(const nn::Input& input) {
   nn::Sequential model{nn::RandomFlip(), nn::RandomTranslation(2)};
-  // The pool comes first: normalization then has a quarter of the work, and the maximum stays the maximum.
+  // A pool comes before its normalization, which then has a quarter of the work.
   const auto convolution = [&](int64_t filters, bool pool) {
     model.add(nn::Conv2D(filters, 3, {.padding = Padding::same, .use_bias = false}));
     if (pool) model.add(nn::MaxPool2D(2));
