@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt-get what the named parts of Mica need and this machine lacks:
-#   tools/install_deps.sh [build] [mnist] [test] [bench] [asan] [tsan] [fuzz] [format] [ccache]
+#   tools/install_deps.sh [build] [mnist] [fashion] [test] [bench] [asan] [tsan] [fuzz] [format] [ccache]
 # It only looks at files and commands when nothing is missing. MICA_INSTALL=0 makes it say what is missing instead.
 set -eu
 
@@ -35,6 +35,7 @@ for part; do
       has_header nlohmann/json.hpp || need nlohmann-json3-dev
       ;;
     mnist) has_header CLI/CLI.hpp || need libcli11-dev ;;
+    fashion) [ -d /usr/share/datasets/fashion-mnist ] || need dataset-fashion-mnist ;;
     test)
       has_header doctest/doctest.h || need doctest-dev
       has_header zip.h || need libzip-dev # optional: .npz files
@@ -60,7 +61,10 @@ for part; do
       has python3 || need python3
       has clang-format-14 || clang-format --version 2>/dev/null | grep -q 'version 14\.' || need clang-format-14 ;;
     ccache) has ccache || need ccache ;;
-    *) echo "tools/install_deps.sh: no part '$part' (build mnist test bench asan tsan fuzz format ccache)" >&2 && exit 2 ;;
+    *)
+      echo "tools/install_deps.sh: no part '$part' (build mnist fashion test bench asan tsan fuzz format ccache)" >&2
+      exit 2
+      ;;
   esac
 done
 [ -n "$missing" ] || exit 0

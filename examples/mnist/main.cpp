@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <string>
 
+#include "show_images.h"
+
 using namespace mica;
 
 namespace {
@@ -23,39 +25,6 @@ struct Arguments {
   std::string save = "mnist.safetensors";
   double require_accuracy = 0;
 };
-
-// Test images side by side, two rows of pixels to a line of half blocks, each with what the model says and how sure it
-// is.
-void show_digits(const Tensor& images, const Tensor& labels, const Tensor& probabilities, int64_t count) {
-  const Tensor digits = argmax(probabilities);
-  const int64_t height = images.dim(1), width = images.dim(2);
-  const auto shade = [&](int64_t image, int64_t y, int64_t x) {
-    return y < height && images.at({image, y, x, 0}) > 0.35;
-  };
-  for (int64_t y = 2; y < height - 2; y += 2) {
-    std::string line = "  ";
-    for (int64_t i = 0; i < count; ++i) {
-      for (int64_t x = 4; x < width - 4; ++x) {
-        const bool upper = shade(i, y, x), lower = shade(i, y + 1, x);
-        line += upper && lower ? "█" : upper ? "▀" : lower ? "▄" : " ";
-      }
-      line += " ";
-    }
-    std::printf("%s\n", line.c_str());
-  }
-  std::string line = "  ";
-  for (int64_t i = 0; i < count; ++i) {
-    const auto digit = static_cast<int64_t>(digits.at({i}));
-    char text[32];
-    std::snprintf(text, sizeof text, "%lld %3.0f %%%s", static_cast<long long>(digit),
-                  100 * probabilities.at({i, digit}), static_cast<double>(digit) == labels.at({i}) ? "" : " (wrong)");
-    std::string cell(static_cast<size_t>(std::max<int64_t>(0, (width - 8 - 7) / 2)), ' ');
-    cell += text;
-    cell.resize(static_cast<size_t>(width - 7), ' ');
-    line += cell;
-  }
-  std::printf("%s\n\n", line.c_str());
-}
 
 int run(const Arguments& arguments) {
   set_seed(arguments.seed);
@@ -96,7 +65,8 @@ int run(const Arguments& arguments) {
               result["accuracy"] * static_cast<double>(test.size()), static_cast<long long>(test.size()));
   const int64_t shown = std::min<int64_t>(6, test.size());
   const Tensor images = test.images.rows(0, shown);
-  show_digits(images, test.labels.rows(0, shown), model.predict(images), shown);
+  examples::show_images(images, test.labels.rows(0, shown), model.predict(images),
+                        {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, {.rows = 2, .columns = 4});
 
   model.save(arguments.save);
   std::printf("Saved to %s.\n", arguments.save.c_str());

@@ -1,4 +1,4 @@
-// The register tile: one function for each number of rows.
+// The register tile: one function for each number of rows, and of vectors of columns.
 #include "cpu/tile.h"
 
 #include <utility>
@@ -7,12 +7,12 @@ namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
 namespace {
 
-template <class T, int R>
+template <class T, int R, int kVectors>
 void tile_of(const Tile<T>& t) {
   using V = Vector<T>;
   using Type = typename V::Type;
-  constexpr int64_t kWidth = V::kWidth, kColumns = kPanel<T>;
-  Type sum[R][2] = {};
+  constexpr int64_t kWidth = V::kWidth;
+  Type sum[R][kVectors] = {};
   const T* b = t.b;
   const T* segment = t.a;
   const int64_t row = t.row_stride, step = t.step_stride;
@@ -21,37 +21,47 @@ void tile_of(const Tile<T>& t) {
     const T* at[(R + 2) / 3];
     for (int g = 0; g < (R + 2) / 3; ++g) at[g] = segment + 3 * g * row;
     for (int64_t p = 0; p < t.steps; ++p) {
-      const Type b0 = V::load(b), b1 = V::load(b + kWidth);
-      b += kColumns;
+      Type column[kVectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) column[v] = V::load(b + v * kWidth);
+      b += kPanel<T>;
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i) {
         const T value = at[i / 3][i % 3 * row];
-        sum[i][0] += value * b0;
-        sum[i][1] += value * b1;
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) sum[i][v] += value * column[v];
       }
 #pragma GCC unroll 16
       for (int g = 0; g < (R + 2) / 3; ++g) at[g] += step;
     }
   }
-  const bool whole = t.columns == kColumns;
-  T buffer[kColumns];
+  const bool whole = t.columns == kVectors * kWidth;
+  T buffer[kVectors * kWidth];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
     T* out = t.c + i * t.ldc;
-    Type v0 = sum[i][0], v1 = sum[i][1];
+    Type y[kVectors];
+#pragma GCC unroll 2
+    for (int v = 0; v < kVectors; ++v) y[v] = sum[i][v];
     if (whole) {
-      if (t.accumulate) v0 += V::load(out), v1 += V::load(out + kWidth);
-      if (t.bias) v0 += V::load(t.bias), v1 += V::load(t.bias + kWidth);
+      if (t.accumulate) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) y[v] += V::load(out + v * kWidth);
+      }
+      if (t.bias) {
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) y[v] += V::load(t.bias + v * kWidth);
+      }
       if (t.relu) {
         const Type zero = {};
-        v0 = v0 < zero ? zero : v0;
-        v1 = v1 < zero ? zero : v1;
+#pragma GCC unroll 2
+        for (int v = 0; v < kVectors; ++v) y[v] = y[v] < zero ? zero : y[v];
       }
-      V::store(out, v0);
-      V::store(out + kWidth, v1);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) V::store(out + v * kWidth, y[v]);
     } else {
-      V::store(buffer, v0);
-      V::store(buffer + kWidth, v1);
+#pragma GCC unroll 2
+      for (int v = 0; v < kVectors; ++v) V::store(buffer + v * kWidth, y[v]);
       for (int64_t j = 0; j < t.columns; ++j) {
         const T v = buffer[j] + (t.accumulate ? out[j] : T(0)) + (t.bias ? t.bias[j] : T(0));
         out[j] = t.relu ? scalar::Relu::forward(v) : v;
@@ -61,9 +71,9 @@ void tile_of(const Tile<T>& t) {
 }
 
 template <class T, int... R>
-TileFunction<T> choose(std::integer_sequence<int, R...>, int64_t rows) {
-  static constexpr TileFunction<T> functions[] = {tile_of<T, R + 1>...};
-  return functions[rows - 1];
+TileFunction<T> choose(std::integer_sequence<int, R...>, int64_t rows, int64_t columns) {
+  static constexpr TileFunction<T> narrow[] = {tile_of<T, R + 1, 1>...}, wide[] = {tile_of<T, R + 1, 2>...};
+  return (columns <= Vector<T>::kWidth ? narrow : wide)[rows - 1];
 }
 
 template <class T>
@@ -84,12 +94,12 @@ void activate(int64_t m, int64_t n, double* c, int64_t ldc, UnaryOp activation) 
 }
 
 template <>
-TileFunction<float> tile_function<float>(int64_t rows) {
-  return choose<float>(std::make_integer_sequence<int, kTileRows>(), rows);
+TileFunction<float> tile_function<float>(int64_t rows, int64_t columns) {
+  return choose<float>(std::make_integer_sequence<int, kTileRows>(), rows, columns);
 }
 template <>
-TileFunction<double> tile_function<double>(int64_t rows) {
-  return choose<double>(std::make_integer_sequence<int, kTileRows>(), rows);
+TileFunction<double> tile_function<double>(int64_t rows, int64_t columns) {
+  return choose<double>(std::make_integer_sequence<int, kTileRows>(), rows, columns);
 }
 
 }  // namespace mica::kernels::cpu::MICA_CPU_LEVEL

@@ -43,15 +43,15 @@ struct Tile {
 void activate(int64_t m, int64_t n, float* c, int64_t ldc, UnaryOp activation);
 void activate(int64_t m, int64_t n, double* c, int64_t ldc, UnaryOp activation);
 
-// Computes a tile of `rows` rows, 1..kTileRows.
+// Computes a tile of `rows` rows, 1..kTileRows, and `columns` columns: where one vector holds them, with one.
 template <class T>
 using TileFunction = void (*)(const Tile<T>&);
 template <class T>
-TileFunction<T> tile_function(int64_t rows);
+TileFunction<T> tile_function(int64_t rows, int64_t columns);
 template <>
-TileFunction<float> tile_function<float>(int64_t rows);
+TileFunction<float> tile_function<float>(int64_t rows, int64_t columns);
 template <>
-TileFunction<double> tile_function<double>(int64_t rows);
+TileFunction<double> tile_function<double>(int64_t rows, int64_t columns);
 
 // Columns in panels of kPanel, the last one filled up with zeros: [panels][k][kPanel].
 template <class T>
@@ -102,7 +102,7 @@ void run_tiles(int64_t m, int64_t n, const Tile<T>& first, UnaryOp activation) {
       const int64_t top = m * i / count, rows = m * (i + 1) / count - top;
       t.a = first.a + top * first.row_stride;
       t.c = first.c + top * first.ldc + j;
-      tile_function<T>(rows)(t);
+      tile_function<T>(rows, t.columns)(t);
       if (activates) activate(rows, t.columns, t.c, t.ldc, activation);
     }
     t.b += first.segments * first.steps * kColumns;

@@ -60,6 +60,14 @@ struct Pool2DArgs {
   int64_t pad_top = 0, pad_left = 0;
 };
 
+/// Images x [N,H,W,C] and what is cut out of them, y [N,OH,OW,C].
+struct CropArgs {
+  DType dtype = float32;
+  int64_t n = 0, h = 0, w = 0, c = 0;
+  int64_t oh = 0, ow = 0;
+  int64_t sign = 1;  // of the corners: -1 puts windows back where they were cut out
+};
+
 /// x [outer, n, inner] reduced over n to y [outer, inner].
 struct ReduceArgs {
   DType dtype = float32;

@@ -15,6 +15,8 @@ constexpr const char* kPreprocessKey = "mica.preprocess";
 template <class E>
 void check_features(const Model& model, const data::TableEncoder& encoder, const char* op, const std::string& where) {
   if (!encoder.defined() || !model.built()) return;
+  check<E>(model.inputs().size() == 1, op, where, "the encoder makes one input, but the model has ",
+           uint64_t{model.inputs().size()});
   const Input& input = model.input();
   check<E>(input.shape == Shape{encoder.features()} && input.dtype == float32, op, where, "the encoder makes ",
            encoder.features(), " features, but the model's input is ", input.shape, " ", input.dtype);

@@ -10,6 +10,7 @@
 #include "mica/autograd/tape.h"
 #include "mica/io/safetensors.h"
 #include "mica/nn/activation.h"
+#include "mica/nn/augment.h"
 #include "mica/nn/conv1d.h"
 #include "mica/nn/conv2d.h"
 #include "mica/nn/conv2d_transpose.h"
@@ -62,7 +63,8 @@ std::vector<Type>& types() {
       built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Chain, Concatenate, Conv1D, Conv2D,
                 Conv2DTranspose, Dense, DepthwiseConv2D, Dropout, Embedding, Flatten, GlobalAveragePool1D,
                 GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D, Graph, LayerNorm, MaxPool1D, MaxPool2D, Maximum,
-                Minimum, Multiply, Rescaling, Reshape, Subtract, UpSampling2D, ZeroPadding2D>();
+                Minimum, Multiply, RandomFlip, RandomTranslation, Rescaling, Reshape, Subtract, UpSampling2D,
+                ZeroPadding2D>();
   return all;
 }
 

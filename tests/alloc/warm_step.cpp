@@ -127,6 +127,35 @@ TEST_CASE("a warm step of a loop written by hand: no malloc, no block from the s
   }
 }
 
+TEST_CASE("a warm step of augmentation: no malloc, no block from the system, no lock") {
+  const ThreadScope scope(2);
+  const nn::Sequential model{
+      nn::Input({12, 10, 1}),
+      nn::RandomFlip({.vertical = true}),
+      nn::RandomTranslation(2),
+      nn::RandomTranslation({1, 2}, {.fill = {.mode = PadMode::reflect}}),
+      nn::Flatten(),
+      nn::Dense(2),
+  };
+  optim::Adam optimizer(model.parameters());
+  const Tensor x = random_uniform({64, 12, 10, 1}, -1, 1, {.stream = 3}), y = zeros({64, 2});
+  const auto step = [&] {
+    Tape tape;
+    tape.backward(losses::mean_squared_error(model(x), y));
+    optimizer.step();
+    optimizer.zero_grad();
+  };
+  for (int i = 0; i < 3; ++i) step();
+  std::unique_ptr<test::Trace> trace;
+  if (std::getenv("MICA_TRACE")) trace = std::make_unique<test::Trace>();
+  const Since since;
+  for (int i = 0; i < 3; ++i) step();
+  const Counts counted = since.counted();
+  CHECK(counted.mallocs == 0);
+  CHECK(counted.locks == 0);
+  CHECK(since.system_allocations() == 0);
+}
+
 TEST_CASE("a warm step of every convolution: no malloc, no block from the system, no lock") {
   const ThreadScope scope(2);
   const nn::Sequential model{

@@ -348,8 +348,38 @@ def einsum():
     arrays.family.write()
 
 
+def augment():
+    """Images [N,H,W,C], each moved or mirrored by its own amount."""
+    arrays = Arrays("augment")
+    border = 6
+    for _ in range(12):
+        case, rng = arrays.next("crop2d")
+        n, h, w, c = (int(s) for s in rng.integers(1, 6, 4))
+        oh, ow = (int(s) for s in rng.integers(0 if rng.random() < 0.2 else 1, 7, 2))
+        x = random_array(rng, (n, h, w, c))
+        rows, columns = rng.integers(-border, border + 1, n), rng.integers(-border, border + 1, n)
+
+        def window(image, row, column, oh=oh, ow=ow):
+            return image[border + row : border + row + oh, border + column : border + column + ow]
+
+        room = ((border, 2 * border + 1), (border, 2 * border + 1), (0, 0))
+        y = np.stack([window(np.pad(x[i], room), rows[i], columns[i]) for i in range(n)])
+        flat_room = [width for pair in reversed(room) for width in pair]
+        arrays.add(case, "crop2d", {"size": [oh, ow]}, {"x": x, "rows": rows, "columns": columns}, y,
+                   lambda t, r, k: torch.stack([window(F.pad(t[i], flat_room), r[i], k[i]) for i in range(n)]))
+    for _ in range(8):
+        case, rng = arrays.next("flip2d")
+        x = random_array(rng, tuple(int(s) for s in rng.integers(1, 6, 4)))
+        vertical, horizontal = (rng.integers(0, 2, len(x)).astype(np.uint8) for _ in range(2))
+        axes = [[a for a, on in ((0, v), (1, h)) if on] for v, h in zip(vertical, horizontal)]
+        arrays.add(case, "flip2d", {}, {"x": x, "vertical": vertical, "horizontal": horizontal},
+                   np.stack([np.flip(image, a) if a else image for image, a in zip(x, axes)]),
+                   lambda t, *_: torch.stack([torch.flip(image, a) for image, a in zip(t, axes)]))
+    arrays.family.write()
+
+
 def make_all():
-    for make in (manipulate, index, reduce, compare, einsum):
+    for make in (manipulate, index, reduce, compare, einsum, augment):
         make()
 
 

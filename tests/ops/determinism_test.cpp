@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "mica/core/threads.h"
+#include "mica/ops/augment.h"
 #include "mica/ops/compare.h"
 #include "mica/ops/conv.h"
 #include "mica/ops/dropout.h"
@@ -117,6 +118,19 @@ std::vector<Computation> computations() {
        {wide},
        Promise::all},
       {"gather", [](const Tensors& x) { return gather(x[0], argsort(x[1], 0), 0); }, {wide, wide}, Promise::all},
+      {"crop2d",
+       [](const Tensors& x) {
+         const Tensor places = arange(0, 33, 1, {int64}) - 16;
+         return crop2d(x[0], places, places, {40, 30});
+       },
+       {{33, 32, 32, 5}},
+       Promise::all},
+      {"flip2d",
+       [](const Tensors& x) {
+         return flip2d(x[0], {}, random_bernoulli({33}, 0.5, {3, 4}, {uint8}));
+       },
+       {{33, 32, 32, 5}},
+       Promise::all},
       {"sort", [](const Tensors& x) { return sort(x[0], 1); }, {wide}, Promise::all},
       {"cumsum", [](const Tensors& x) { return cumsum(x[0], 0); }, {wide}, Promise::all},
       {"prod", [](const Tensors& x) { return prod(x[0]); }, {{200003}}, Promise::all},
