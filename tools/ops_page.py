@@ -64,9 +64,9 @@ def functions():
 
 
 def golden_counts():
-    """{op: number of cases} over tests/golden/*.safetensors."""
+    """{op: number of cases} over tests/golden/*.safetensors and PyTorch's own samples in tests/golden/opinfo."""
     counts = {}
-    for path in sorted((ROOT / "tests/golden").glob("*.safetensors")):
+    for path in sorted((ROOT / "tests/golden").rglob("*.safetensors")):
         data = path.read_bytes()
         header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
         for case in json.loads(header["__metadata__"]["cases"]).values():
@@ -107,7 +107,8 @@ def page():
         "",
         "Generated from the code by tools/ops_page.py. *Gradient*: a tape records it (and each of those passes a float64",
         "gradient check). *CUDA*: all kernels that it may run are there (the CPU has all; -: it has none of its own).",
-        "*Golden*: cases of tests/golden, computed by PyTorch and NumPy.",
+        "*Golden*: cases of tests/golden, computed by PyTorch and NumPy, PyTorch's own samples among them; those that are left",
+        "out, and why: tests/golden/opinfo/left_out.md.",
         "",
     ]
     total = [0, 0]

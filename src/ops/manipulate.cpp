@@ -270,10 +270,9 @@ Tensor pad(const Tensor& x, std::span<const PadWidth> widths, PadOptions options
     ++axis;
   }
   ops::check_size("pad", shape);
-  if (shape.elements() == 0) return empty(shape, {x.dtype(), x.device()});
   check(options.mode != PadMode::constant || ops::holds(x.dtype(), options.value), "pad", options.value,
         " is no value of ", x.dtype());
-  if (options.mode != PadMode::constant) {
+  if (options.mode != PadMode::constant && shape.elements() > 0) {
     Tensor y = x;
     axis = 0;
     for (const PadWidth& width : widths) {
@@ -283,16 +282,19 @@ Tensor pad(const Tensor& x, std::span<const PadWidth> widths, PadOptions options
     }
     return y.shares_storage_with(x) ? x.clone() : y;
   }
-  Tensor y = full(shape, options.value, {x.dtype(), x.device()});
+  const TensorOptions like{x.dtype(), x.device()};
+  Tensor y = shape.elements() > 0 ? full(shape, options.value, like) : empty(shape, like);
   Window window{.shape = x.shape()};
-  const Strides strides(shape);
-  axis = 0;
-  for (const PadWidth& width : widths) {
-    window.strides[axis] = strides.of[axis];
-    window.offset += width.before * strides.of[axis];
-    ++axis;
+  if (x.elements() > 0) {
+    const Strides strides(shape);
+    axis = 0;
+    for (const PadWidth& width : widths) {
+      window.strides[axis] = strides.of[axis];
+      window.offset += width.before * strides.of[axis];
+      ++axis;
+    }
+    copy(window, y, x, Direction::into_window, kernels::Write::overwrite);
   }
-  if (x.elements() > 0) copy(window, y, x, Direction::into_window, kernels::Write::overwrite);
   if (Tape* tape = is_floating(x.dtype()) ? Tape::recording(x) : nullptr)
     tape->record("pad", {&x}, {&y}, {}, [window](Gradients& g) {
       Gradients::Out dx = g.out(0);

@@ -47,9 +47,9 @@ class Family:
         outputs = {"y": y} | {f"d{n}": g for n, g in zip(names, gradients)}
         self.store(case, op, args, inputs | {"dy": dy}, outputs)
 
-    def write(self):
+    def write(self, folder=HERE):
         metadata = {"cases": json.dumps(self.cases, separators=(",", ":"))}
-        save_file(self.tensors, HERE / f"{self.name}.safetensors", metadata)
+        save_file(self.tensors, folder / f"{self.name}.safetensors", metadata)
         print(f"{self.name}: {len(self.cases)} cases")
 
 

@@ -134,6 +134,17 @@ TEST_CASE("the gradients of two transpositions of a large matrix add up") {
   CHECK(close(tape.gradient(y, {x})[0], transpose(w * 3), kPointwise));
 }
 
+TEST_CASE("a border around nothing that leaves nothing is on the tape: its gradient is empty") {
+  for (const PadMode mode : {PadMode::constant, PadMode::edge, PadMode::reflect}) {
+    Tensor x = zeros({0, 3});
+    Tape tape;
+    tape.watch(x);
+    const Tensor y = pad(x, {{0, 0}, {2, 1}}, {.mode = mode});
+    CHECK(y.shape() == Shape{0, 6});
+    CHECK(tape.gradient(sum(y), {x})[0].shape() == x.shape());
+  }
+}
+
 TEST_CASE("results that are empty cost nothing, whatever their sides; those that are too large are refused at once") {
   const Tensor none = zeros({int64_t{1} << 40, 0});
   CHECK(transpose(none).shape() == Shape{0, int64_t{1} << 40});

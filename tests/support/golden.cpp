@@ -11,6 +11,7 @@ namespace mica::test {
 
 using nlohmann::json;
 
+bool GoldenCase::has(const std::string& argument) const { return json::parse(arguments_).contains(argument); }
 bool GoldenCase::flag(const std::string& argument) const { return json::parse(arguments_).at(argument).get<bool>(); }
 double GoldenCase::number(const std::string& argument) const {
   return json::parse(arguments_).at(argument).get<double>();

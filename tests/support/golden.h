@@ -22,7 +22,9 @@ class GoldenCase {
   std::string op;
   std::vector<std::string> inputs;  ///< without dy
 
-  /// The arguments of the op; each throws where the case does not have it.
+  /// The arguments of the op, all of them as JSON; each of the others throws where the case does not have it.
+  const std::string& arguments() const { return arguments_; }
+  bool has(const std::string& argument) const;
   bool flag(const std::string& argument) const;
   double number(const std::string& argument) const;
   std::string text(const std::string& argument) const;
@@ -47,6 +49,8 @@ const std::vector<GoldenCase>& golden(const std::string& family);
 template <class Forward>
 void replay(const GoldenCase& golden_case, Tolerance float32_tolerance, const Forward& forward) {
   CAPTURE(golden_case.name);
+  CAPTURE(golden_case.op);
+  CAPTURE(golden_case.arguments());
   for (const DType dtype : {float32, float64}) {
     CAPTURE(dtype);
     const Tolerance tolerance = tolerance_of(dtype, float32_tolerance);

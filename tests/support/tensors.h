@@ -75,20 +75,26 @@ inline std::string digits(double value) {
   return buffer;
 }
 
-/// Whether the shapes are equal and the values within `tolerance`; dtypes may differ, NaN agrees with NaN alone.
+/// Whether the shapes are equal and the values within `tolerance`; dtypes may differ, NaN agrees with NaN alone. The
+/// complaint is about the element that is worst.
 inline Verdict close(const Tensor& actual, const Tensor& expected, Tolerance tolerance) {
   if (!actual.defined() || !expected.defined()) return {"a tensor is undefined"};
   if (!(actual.shape() == expected.shape()))
     return {"shape " + to_string(actual.shape()) + ", expected " + to_string(expected.shape())};
   const std::vector<double> a = doubles(actual), e = doubles(expected);
+  double most = 0;
+  size_t wrong = 0, worst = 0;
   for (size_t i = 0; i < a.size(); ++i) {
     if (a[i] == e[i] || (std::isnan(a[i]) && std::isnan(e[i]))) continue;
-    if (std::fabs(a[i] - e[i]) <= tolerance.absolute + tolerance.relative * std::fabs(e[i]) && std::isfinite(e[i]))
-      continue;
-    return {"element " + place(actual.shape(), static_cast<int64_t>(i)) + " of " + to_string(actual.shape()) + " is " +
-            digits(a[i]) + ", expected " + digits(e[i])};
+    double excess = std::fabs(a[i] - e[i]) - (tolerance.absolute + tolerance.relative * std::fabs(e[i]));
+    if (excess <= 0 && std::isfinite(e[i])) continue;
+    if (!std::isfinite(excess)) excess = INFINITY;
+    if (wrong++ == 0 || excess > most) most = excess, worst = i;
   }
-  return {};
+  if (wrong == 0) return {};
+  return {"element " + place(actual.shape(), static_cast<int64_t>(worst)) + " of " + to_string(actual.shape()) +
+          " is " + digits(a[worst]) + ", expected " + digits(e[worst]) +
+          (wrong > 1 ? ", the worst of " + std::to_string(wrong) : "")};
 }
 
 inline Verdict close(const Tensor& actual, const std::vector<double>& expected, Tolerance tolerance = kExact) {
