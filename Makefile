@@ -39,7 +39,7 @@ test:  ## build and run the tests
 	@$(BUILD) release
 	@ctest --preset release $(ARGS)
 
-test-full:  ## the tests and the long proofs (MNIST, Fashion-MNIST, tables; an hour of fuzzing each file format)
+test-full:  ## the tests and the long proofs (accuracies, 200 kills, huge tensors; an hour of fuzzing each file format)
 	@$(DEPS) build mnist fashion test fuzz
 	@$(BUILD) release
 	@MICA_TEST_FULL=1 ctest --preset release -C Full $(ARGS)

@@ -287,7 +287,8 @@ TEST_CASE("load: files that are no models") {
 
 TEST_CASE("load: graphs of another format") {
   CHECK(graph_rejection([](Json& g) { g["format"] = 2; }) ==
-        "the graph's format is 2; this version of Mica reads format 1");
+        "the graph's format is 2, of a newer version of Mica; this one reads format 1");
+  CHECK(graph_rejection([](Json& g) { g["format"] = 0; }) == "the graph's format is 0; formats begin at 1");
   CHECK(graph_rejection([](Json& g) { g["format"] = "1"; }) == "the graph: \"format\" is of the wrong kind");
   CHECK(graph_rejection([](Json& g) { g.erase("format"); }) == "the graph has no \"format\"");
   CHECK(graph_rejection([](Json& g) { g.erase("root"); }) == "the graph has no \"root\"");

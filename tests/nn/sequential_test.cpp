@@ -115,6 +115,17 @@ TEST_CASE("sequential: a build that fails leaves it as it was, ready for an inpu
   CHECK(model.parameter("dense.kernel").shape() == Shape{2, 4});
 }
 
+TEST_CASE("sequential: built again for another shape, it throws and stays as it was") {
+  nn::Sequential model{nn::Input({4}), nn::Dense(2)};
+  const Tensor x = ones({1, 4}), before = model(x);
+  CHECK(error_text([&] { model.build({{5}}); }) ==
+        "dense: [layer] dense.kernel has shape [4,2], but this input needs [5,2]");
+  CHECK(model.input().shape == Shape{4});
+  CHECK(same_bits(model(x), before));
+  model.build({{4}}, 99);  // parameters that are there keep their values
+  CHECK(same_bits(model(x), before));
+}
+
 TEST_CASE("sequential: wrong use") {
   CHECK(error_text([] {
           nn::Sequential{nn::Dense(1), nn::Input({3})};
