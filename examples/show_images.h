@@ -15,8 +15,8 @@ struct ShowOptions {
   bool shades = false;            ///< dots for the shades of grey, instead of what is lighter than a third
 };
 
-/// The images [n,H,W,1] side by side, two rows of pixels to a line of half blocks; below each the class that is the most
-/// probable, how sure the model is, and whether it is wrong.
+/// The images [n,H,W,1] side by side, two rows of pixels to a line of half blocks; below each the class that is the
+/// most probable, how sure the model is, and whether it is wrong.
 inline void show_images(const mica::Tensor& images, const mica::Tensor& labels, const mica::Tensor& probabilities,
                         const std::vector<std::string>& names, ShowOptions options = {}) {
   const mica::Tensor classes = mica::argmax(probabilities);

@@ -20,7 +20,7 @@ namespace {
 nn::StopToken stop;
 
 struct Arguments {
-  int64_t epochs = 15;
+  int64_t epochs = 18;
   int64_t batch_size = 128;
   uint64_t seed = 0;
   int threads = 0;

@@ -11,8 +11,8 @@ namespace MICA_EXPORT mica {
 /// below 0 move an image down and to the right. Throws Error for sizes below 0.
 Tensor crop2d(const Tensor& x, const Tensor& rows, const Tensor& columns, Size2 size);
 
-/// Images x [N, H, W, C] mirrored: top to bottom where vertical[n] is not 0, left to right where horizontal[n] is not 0.
-/// Both are uint8 [N]; an undefined one mirrors none.
+/// Images x [N, H, W, C] mirrored: top to bottom where vertical[n] is not 0, left to right where horizontal[n] is not
+/// 0. Both are uint8 [N]; an undefined one mirrors none.
 Tensor flip2d(const Tensor& x, const Tensor& vertical, const Tensor& horizontal);
 
 }  // namespace mica
