@@ -48,13 +48,13 @@ Tensor Column::gather(std::span<const int64_t> indices) const {
 Column Column::slice(int64_t begin, int64_t end) const { return {values_.slice(begin, end), scale_, offset_}; }
 
 bool Columns::defined() const {
-  return !columns_.empty() && std::all_of(begin(), end(), [](const Column& c) { return c.defined(); });
+  return count_ > 0 && std::all_of(begin(), end(), [](const Column& c) { return c.defined(); });
 }
 
 Columns Columns::slice(int64_t first, int64_t last) const {
-  Columns part;
-  for (const Column& column : columns_) part.columns_.push_back(column.slice(first, last));
-  return part;
+  std::vector<Column> parts;
+  for (const Column& column : *this) parts.push_back(column.slice(first, last));
+  return Columns(std::move(parts));
 }
 
 Split mnist(const std::string& folder) {

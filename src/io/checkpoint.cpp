@@ -80,6 +80,7 @@ struct Checkpoints::State {
   std::string folder;
   int descriptor = -1;
   std::string previous;  // the file that was saved or read last
+  int64_t number = -1;   // its number
 
   ~State() {
     if (descriptor >= 0) ::close(descriptor);  // and the lock is gone
@@ -134,6 +135,7 @@ std::optional<Checkpoint> Checkpoints::last() {
     try {
       Checkpoint checkpoint = read(number, s.path(name));
       s.previous = name;
+      s.number = number;
       return checkpoint;
     } catch (const FileError&) {
       if (!broken) broken = std::current_exception();
@@ -146,6 +148,11 @@ std::optional<Checkpoint> Checkpoints::last() {
 void Checkpoints::save(int64_t number, const NamedTensors& tensors) {
   State& s = *state_;
   check(number >= 0, kOp, "the number must not be negative, got ", number);
+  int64_t last_number = s.number;
+  if (s.previous.empty())
+    for (const std::string& name : s.names()) last_number = std::max(last_number, number_of(name));
+  check(number > last_number, kOp, s.folder, ": there is a checkpoint ", last_number,
+        " already, and the next must have a larger number, got ", number);
   NamedTensors on_cpu = tensors;
   for (auto& [name, tensor] : on_cpu) tensor = tensor.to(Device::cpu());
   const std::string name = file_name(number);
@@ -154,6 +161,7 @@ void Checkpoints::save(int64_t number, const NamedTensors& tensors) {
   for (const std::string& other : s.names())
     if (number_of(other) >= 0 && other != name && other != s.previous) fs::remove(s.path(other), ignored);
   s.previous = name;
+  s.number = number;
 }
 
 }  // namespace io

@@ -50,6 +50,9 @@ class EarlyStoppingCallback final : public nn::Callback {
     v("best_epoch", best_epoch_);
     v("waited", waited_);
     v("kept", kept_);
+    constexpr int64_t kMost = int64_t{1} << 53;
+    check(waited_ >= 0 && waited_ < kMost && best_epoch_ >= 0, "early_stopping", "it cannot have waited for ", waited_,
+          " epochs since epoch ", best_epoch_);
   }
 
   double best() const { return monitor_.best(); }

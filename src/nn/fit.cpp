@@ -82,6 +82,12 @@ History Model::fit(const data::Columns& x, const data::Column& y, FitOptions opt
           "inputs and targets to validate with must be equal in number: ", validation.x.size(), " and ",
           validation.y.size());
   }
+  for (const metrics::Metric& m : s.metrics)
+    check(options.checkpoint.batches == 0 || m.has_state(), "fit",
+          "checkpoints within an epoch need the state of the metric \"", m.name(),
+          "\": give it visit_state(), or leave checkpoint.batches 0");
+  std::optional<io::Checkpoints> checkpoints;
+  if (!options.checkpoint.folder.empty()) checkpoints.emplace(options.checkpoint.folder);
   if (!s.built) build(inputs);
   const std::vector<Parameter> all = parameters();
   check(std::any_of(all.begin(), all.end(), [](const Parameter& p) { return p.trainable(); }), "fit",
@@ -89,7 +95,7 @@ History Model::fit(const data::Columns& x, const data::Column& y, FitOptions opt
   s.optimizer.zero_grad();  // whatever was recorded before takes no part
   Tensor weights;
   if (options.sample_weights.defined()) weights = options.sample_weights.detach().to(float32).slice(0, train.x.size());
-  return Training(*this, train, weights, std::move(validation), std::move(options)).run();
+  return Training(*this, train, weights, std::move(validation), std::move(options), std::move(checkpoints)).run();
 }
 
 Logs Model::evaluate(const data::Columns& x, const data::Column& y, EvaluateOptions options) const {

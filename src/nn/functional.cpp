@@ -220,11 +220,11 @@ void Graph::visit(Visitor& v) {
   for (Node& node : nodes_) v(node.name.c_str(), node.layer);
 }
 
-Functional::Functional(const Symbol& input, const Symbol& output) : Functional({input}, output) {}
+Functional::Functional(const Symbol& input, const Symbol& output)
+    : Functional(std::span<const Symbol>(&input, 1), output) {}
 
-Functional::Functional(std::initializer_list<Symbol> inputs, const Symbol& output)
-    : Model(Layer(Graph({inputs.begin(), inputs.size()}, output))) {
-  build(inputs_of({inputs.begin(), inputs.size()}));
+Functional::Functional(std::span<const Symbol> inputs, const Symbol& output) : Model(Layer(Graph(inputs, output))) {
+  build(inputs_of(inputs));
 }
 
 }  // namespace nn

@@ -18,7 +18,6 @@ namespace {
 
 using Parsed = nlohmann::json;  // with keys that are found fast, however many a file claims
 
-constexpr size_t kMaxInputs = 1000;
 constexpr int kMaxDepth = 64;            // of models in models
 constexpr size_t kMaxGraph = 16 << 20;   // bytes of JSON
 constexpr int64_t kMaxValues = 100'000;  // in the JSON: some 7,000 layers. Parsed, each takes up to 100 bytes
@@ -243,7 +242,6 @@ std::vector<Input> Reader::inputs(const Parsed& list) const {
 }
 
 void Reader::check_input_names(const std::vector<std::string>& names, const std::string& where) const {
-  if (names.size() > kMaxInputs) malformed(path_, where, ": there are more than ", uint64_t{kMaxInputs}, " inputs");
   std::vector<Input> inputs;
   for (const std::string& name : names) {
     if (name.empty()) malformed(path_, where, ": an input has no name");

@@ -48,25 +48,31 @@ std::vector<double> History::operator[](const std::string& name) const {
 }
 
 void History::visit_state(StateVisitor& v) {
-  std::string names;  // each closed by a NUL
+  std::string names;  // each closed by a NUL, and each epoch's by one more
   std::vector<double> values;
-  if (!epochs_.empty())
-    for (const auto& [name, unused] : epochs_.front()) names += name + '\0';
-  for (const Logs& logs : epochs_)
-    for (const auto& [unused, value] : logs) values.push_back(value);
+  for (const Logs& logs : epochs_) {
+    for (const auto& [name, value] : logs) {
+      names += name + '\0';
+      values.push_back(value);
+    }
+    names += '\0';
+  }
   v("names", names);
   v("values", values);
   v("stopped", stopped);
-  std::vector<std::string> columns;
-  for (size_t at = 0, end; (end = names.find('\0', at)) != names.npos; at = end + 1)
-    columns.push_back(names.substr(at, end - at));
-  check(columns.empty() ? values.empty() : values.size() % columns.size() == 0, "history", "there are ",
-        uint64_t{values.size()}, " values of ", uint64_t{columns.size()}, " names");
-  epochs_.clear();
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (i % columns.size() == 0) epochs_.emplace_back();
-    epochs_.back().set(columns[i % columns.size()], values[i]);
+  std::vector<Logs> read(1);
+  size_t next = 0;
+  for (size_t at = 0, end; (end = names.find('\0', at)) != names.npos; at = end + 1) {
+    if (end == at) {
+      read.emplace_back();
+      continue;
+    }
+    check(next < values.size(), "history", "there are more names than values");
+    read.back().set(names.substr(at, end - at), values[next++]);
   }
+  check(next == values.size() && read.back().size() == 0, "history", "there are more values than names");
+  read.pop_back();
+  epochs_ = std::move(read);
 }
 
 void History::save(const std::string& path) const {

@@ -12,6 +12,7 @@ namespace nn {
 
 std::vector<Input> named_inputs(std::span<const Input> inputs) {
   check(!inputs.empty(), "model", "there must be an input");
+  check(inputs.size() <= 1000, "model", "there may be at most 1,000 inputs, got ", uint64_t{inputs.size()});
   std::vector<Input> named(inputs.begin(), inputs.end());
   const auto taken = [&](const std::string& name) {
     return std::any_of(named.begin(), named.end(), [&](const Input& input) { return input.name == name; });
@@ -70,6 +71,7 @@ void Model::compile(CompileOptions options) {
         "the optimizer updates other parameters already: give each model one of its own (fresh() copies the settings)");
   std::vector<std::string> names;
   for (const metrics::Metric& m : options.metrics) {
+    check(!m.name().empty(), "compile", "a metric has no name");
     check(m.name() != "loss" && std::find(names.begin(), names.end(), m.name()) == names.end(), "compile",
           "the name \"", m.name(), "\" is taken: metrics must have different names");
     names.push_back(m.name());
@@ -86,9 +88,9 @@ Tensor Model::operator()(const Tensor& x) const {
   return forward(x, scope.call());
 }
 
-Tensor Model::operator()(std::initializer_list<Tensor> xs) const {
+Tensor Model::operator()(std::span<const Tensor> xs) const {
   CallScope scope(state_->step);
-  return forward({xs.begin(), xs.size()}, scope.call());
+  return forward(xs, scope.call());
 }
 
 Tensor Model::forward(const Tensor& x, Call& call) const { return state_->layer.forward(x, call); }

@@ -94,6 +94,13 @@ io::NamedTensors part(const io::NamedTensors& tensors, std::string_view name) {
   return own;
 }
 
+io::NamedTensors part_without(const io::NamedTensors& tensors, std::string_view name) {
+  io::NamedTensors others;
+  for (const auto& each : tensors)
+    if (!each.first.starts_with(name)) others.push_back(each);
+  return others;
+}
+
 template <class T>
 void check_same(const char* what, const T& was, const T& is) {
   check(was == is, "checkpoint", "it is of another training, whose ", what, " was ", was, ", not ", is);
@@ -118,28 +125,37 @@ void Training::Position::visit_state(StateVisitor& v) {
   v("seconds", seconds);
 }
 
+void Training::Counters::visit_state(StateVisitor& v) {
+  v("streams", streams);
+  v("trainable", trainable);
+  v("step", step);
+  v("epochs", epochs);
+}
+
+Training::Counters Training::counters() const {
+  Counters c{.streams = {}, .trainable = {}, .step = s_.step.load(std::memory_order_relaxed), .epochs = s_.epochs};
+  Streams streams;
+  s_.layer.visit(streams);
+  for (const RandomStream& s : streams.found) c.streams.push_back(static_cast<int64_t>(s.key(0).stream));
+  for (const Parameter& p : parameters_) c.trainable.push_back(p.trainable());
+  return c;
+}
+
+// The model comes last: by then everything else has been found to be right.
 void Training::Whole::visit_state(StateVisitor& v) {
+  name_parameters(t.s_.layer);  // as they are called in this model
   Identity identity = t.identity_;
+  Counters counters = t.counters();
   v("training", identity);
   v("position", t.position_);
   v("finished", t.finished_);
+  v("counters", counters);
   v("history", t.history_);
   if (t.position_.batch > 0) v("meter", t.meter_);
+  v("optimizer", t.s_.optimizer);
   v.enter("model");
   for_tensors(t.s_.layer, [&](const std::string& name, Tensor& value) { v(name, value); });
   v.leave();
-  Streams streams;
-  t.s_.layer.visit(streams);
-  std::vector<int64_t> keys;
-  for (const RandomStream& s : streams.found) keys.push_back(static_cast<int64_t>(s.key(0).stream));
-  auto step = t.s_.step.load(std::memory_order_relaxed);
-  v("streams", keys);
-  v("step", step);
-  v("epochs", t.s_.epochs);
-  check_same("number of random streams", uint64_t{keys.size()}, uint64_t{streams.found.size()});
-  for (size_t i = 0; i < keys.size(); ++i) streams.found[i].set(static_cast<uint64_t>(keys[i]));
-  t.s_.step.store(step, std::memory_order_relaxed);
-  v("optimizer", t.s_.optimizer);
 }
 
 void Training::Callbacks::visit_state(StateVisitor& v) {
@@ -155,10 +171,10 @@ void Training::Callbacks::visit_state(StateVisitor& v) {
 }
 
 Training::Training(Model& model, const data::Examples& train, const Tensor& weights, data::Examples validation,
-                   FitOptions options)
+                   FitOptions options, std::optional<io::Checkpoints> checkpoints)
     : model_(model), s_(*model.state_), columns_(train.x.begin(), train.x.end()), inputs_(train.x.count()),
       validation_(std::move(validation)), options_(std::move(options)), parameters_(model.parameters()),
-      regularized_(regularized_parameters(s_.layer)),
+      regularized_(regularized_parameters(s_.layer)), checkpoints_(std::move(checkpoints)),
       meter_(s_.metrics, s_.metric_names), at_{.model = model,
                                                .stop = stop_,
                                                .epochs = options_.epochs,
@@ -167,7 +183,7 @@ Training::Training(Model& model, const data::Examples& train, const Tensor& weig
                                                .history = history_} {
   columns_.push_back(train.y);
   if (weights.defined()) columns_.emplace_back(weights);
-  at_.batches = (at_.total + options_.batch_size - 1) / options_.batch_size;
+  at_.batches = at_.total / options_.batch_size + (at_.total % options_.batch_size != 0);
   identity_ = {.examples = at_.total,
                .batch_size = options_.batch_size,
                .shuffle = options_.shuffle,
@@ -176,25 +192,17 @@ Training::Training(Model& model, const data::Examples& train, const Tensor& weig
                .metrics = {},
                .learning_rate = s_.optimizer.schedule()};
   for (const std::string& name : s_.metric_names) identity_.metrics += (identity_.metrics.empty() ? "" : ", ") + name;
-  if (options_.checkpoint.folder.empty()) return;
-  for (const metrics::Metric& m : s_.metrics)
-    check(options_.checkpoint.batches == 0 || m.has_state(), "fit",
-          "checkpoints within an epoch need the state of the metric \"", m.name(),
-          "\": give it visit_state(), or leave checkpoint.batches 0");
-  checkpoints_.emplace(options_.checkpoint.folder);
 }
 
 bool Training::stopping() const { return finished_ || options_.stop.stop_requested() || stop_.stop_requested(); }
 
 History Training::run() {
-  const std::optional<io::Checkpoint> last = checkpoints_ ? checkpoints_->last() : std::nullopt;
-  if (last) go_on_from(*last);
+  std::optional<io::Checkpoint> last = checkpoints_ ? checkpoints_->last() : std::nullopt;
+  if (last) open(*last);
   at_.epoch = position_.epoch;
   for (const auto& c : options_.callbacks) c->on_train_begin(at_);
-  if (last) {
-    Callbacks callbacks{*this};
-    io::set_state(callbacks, part(last->tensors, kCallbacks));
-  }
+  if (last) go_on_from(*last);
+  last.reset();  // it is as large as the model and its optimizer
   data::Loader loader(columns_, {.batch_size = options_.batch_size,
                                  .shuffle = options_.shuffle,
                                  .seed = options_.seed,
@@ -279,7 +287,8 @@ void Training::save(const Position& position) {
   position_ = {};
 }
 
-void Training::go_on_from(const io::Checkpoint& checkpoint) {
+void Training::open(const io::Checkpoint& checkpoint) {
+  constexpr int64_t kMost = int64_t{1} << 53;  // of what is counted: more than any training, and far from overflow
   try {
     Identity was = identity_;
     io::set_state(was, part(checkpoint.tensors, "training"));
@@ -289,18 +298,44 @@ void Training::go_on_from(const io::Checkpoint& checkpoint) {
     check_same("seed", was.seed, identity_.seed);
     check_same("optimizer", was.optimizer, identity_.optimizer);
     check_same("metrics", was.metrics, identity_.metrics);
-    Position position;
-    io::set_state(position, part(checkpoint.tensors, "position"));
-    check(position.epoch >= 0 && position.batch >= 0 && position.batch < std::max<int64_t>(1, at_.batches),
-          "checkpoint", "there is no epoch ", position.epoch, ", batch ", position.batch);
-    Callbacks callbacks{*this};
-    io::check_state(callbacks, part(checkpoint.tensors, kCallbacks));
-    io::NamedTensors own;
-    for (const auto& [name, tensor] : checkpoint.tensors)
-      if (!name.starts_with(kCallbacks)) own.emplace_back(name, tensor);
-    position_ = position;
+    Position at;
+    io::set_state(at, part(checkpoint.tensors, "position"));
+    check(at.epoch >= 0 && at.epoch <= kMost && at.batch >= 0 && at.batch < std::max<int64_t>(1, at_.batches) &&
+              at.examples >= 0 && at.examples <= at_.total && std::isfinite(at.seconds),
+          "checkpoint", "there is no epoch ", at.epoch, ", batch ", at.batch, ", example ", at.examples);
+    Counters read;
+    const Counters own = counters();
+    io::set_state(read, part(checkpoint.tensors, "counters"));
+    check_same("number of random streams", uint64_t{read.streams.size()}, uint64_t{own.streams.size()});
+    check_same("number of parameters", uint64_t{read.trainable.size()}, uint64_t{own.trainable.size()});
+    check(read.epochs >= 0 && read.epochs <= kMost, "checkpoint", "it cannot have trained ", read.epochs, " epochs");
+    position_ = at;
     Whole whole{*this};
-    io::set_state(whole, own);
+    Callbacks callbacks{*this};
+    io::check_state(whole, part_without(checkpoint.tensors, kCallbacks));
+    io::check_state(callbacks, part(checkpoint.tensors, kCallbacks));
+    io::set_state(history_, part(checkpoint.tensors, "history"));
+  } catch (const Error& e) {
+    fail<FileError>("fit", checkpoint.path, ": ", e.what());
+  }
+}
+
+void Training::go_on_from(const io::Checkpoint& checkpoint) {
+  try {
+    Identity was = identity_;
+    Counters read;
+    Whole whole{*this};
+    Callbacks callbacks{*this};
+    io::set_state(was, part(checkpoint.tensors, "training"));
+    io::set_state(read, part(checkpoint.tensors, "counters"));
+    io::set_state(whole, part_without(checkpoint.tensors, kCallbacks));
+    io::set_state(callbacks, part(checkpoint.tensors, kCallbacks));
+    Streams streams;
+    s_.layer.visit(streams);
+    for (size_t i = 0; i < read.streams.size(); ++i) streams.found[i].set(static_cast<uint64_t>(read.streams[i]));
+    for (size_t i = 0; i < read.trainable.size(); ++i) parameters_[i].set_trainable(read.trainable[i] != 0);
+    s_.step.store(read.step, std::memory_order_relaxed);
+    s_.epochs = read.epochs;
     if (!(was.learning_rate == identity_.learning_rate)) s_.optimizer.set_learning_rate(identity_.learning_rate);
   } catch (const Error& e) {
     fail<FileError>("fit", checkpoint.path, ": ", e.what());

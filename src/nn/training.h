@@ -17,7 +17,7 @@ class Training {
  public:
   /// Everything has been checked, and the model is built. `weights` of the examples may be undefined.
   Training(Model& model, const data::Examples& train, const Tensor& weights, data::Examples validation,
-           FitOptions options);
+           FitOptions options, std::optional<io::Checkpoints> checkpoints);
   History run();
 
  private:
@@ -36,6 +36,13 @@ class Training {
     double seconds = 0;  // that the epoch has taken
     void visit_state(StateVisitor& v);
   };
+  // What else the model must have again.
+  struct Counters {
+    std::vector<int64_t> streams, trainable;  // keys of the random streams; of each parameter, 0 or 1
+    uint64_t step = 0;
+    int64_t epochs = 0;
+    void visit_state(StateVisitor& v);
+  };
   // All but the callbacks.
   struct Whole {
     Training& t;
@@ -50,7 +57,11 @@ class Training {
   void train_batch();
   bool stopping() const;
   void save(const Position& position);
+  // Whether training can go on from the checkpoint: throws FileError. Reads where it stands, and the history.
+  void open(const io::Checkpoint& checkpoint);
+  // Sets everything.
   void go_on_from(const io::Checkpoint& checkpoint);
+  Counters counters() const;
 
   Model& model_;
   Model::State& s_;

@@ -110,7 +110,7 @@ void Optimizer::visit_state(StateVisitor& v) {
   LearningRate rate = s.learning_rate;
   v("iterations", iterations);
   v("learning_rate", rate);
-  check(iterations >= 0, name(), "the number of updates must not be negative, got ", iterations);
+  check(iterations >= 0 && iterations <= int64_t{1} << 53, name(), "there cannot have been ", iterations, " updates");
   s.iterations = iterations;
   s.learning_rate = rate;
   for (size_t k = 0; k < s.states.size(); ++k) {

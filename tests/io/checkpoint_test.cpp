@@ -161,6 +161,7 @@ TEST_CASE("checkpoints: the last one is read back, and the last two are kept") {
 TEST_CASE("checkpoints: a broken one is passed over for the one before it") {
   const TempDir dir;
   const auto damaged = [&](const std::string& bytes) {
+    std::filesystem::remove_all(dir.file("a"));
     io::Checkpoints folder(dir.file("a"));
     folder.save(1, number(10));
     folder.save(2, number(20));
@@ -217,14 +218,15 @@ TEST_CASE("checkpoints: a disk that is full at any write leaves the one before i
   const TempDir dir;
   io::Checkpoints folder(dir.file("a"));
   const io::NamedTensors big = {{"weight", sample({64, 1024}, float32)}, {"bias", sample({1024}, float32)}};
-  folder.save(1, big);
+  int64_t i = 0;
+  folder.save(++i, big);
   const size_t bytes = read_file(dir.file("a/" + name(1))).size();
   for (size_t room = 0; room < bytes; room += bytes / 30) {
     const FullDisk disk(room);
-    CHECK(contains(error_text<FileError>([&] { folder.save(2, number(2)), folder.save(3, big); }), "cannot write"));
+    CHECK(contains(error_text<FileError>([&] { folder.save(++i, number(2)), folder.save(++i, big); }), "cannot write"));
     CHECK(folder.last());
   }
-  folder.save(4, big);
+  folder.save(++i, big);
   CHECK(same_bits(folder.last()->tensors[0].second, big[0].second));
   CHECK(std::distance(std::filesystem::directory_iterator(dir.file("a")), {}) == 2);  // and nothing half-written
 }
@@ -259,6 +261,26 @@ TEST_CASE("checkpoints: a folder that another has, or that cannot be made, is re
   CHECK(contains(error_text<FileError>([&] { io::Checkpoints(dir.file("file/b")); }), "cannot make the folder"));
   CHECK(error_text([] { io::Checkpoints(""); }) == "[checkpoints] the folder has no name");
   CHECK(error_text([&] { third.save(-1, {}); }) == "[checkpoints] the number must not be negative, got -1");
+}
+
+TEST_CASE("checkpoints: an older number is refused, whether the newer was read or not") {
+  const TempDir dir;
+  const auto refused = [&](io::Checkpoints& folder, int64_t i) {
+    return error_text([&] { folder.save(i, number(0)); }) ==
+           "[checkpoints] " + dir.file("a") +
+               ": there is a checkpoint 7 already, and the next must have a larger number, got " + std::to_string(i);
+  };
+  {
+    io::Checkpoints folder(dir.file("a"));
+    folder.save(7, number(70));
+    CHECK(refused(folder, 7));
+  }
+  io::Checkpoints folder(dir.file("a"));
+  CHECK(refused(folder, 1));
+  CHECK(value_of(folder.last()) == 70);
+  CHECK(refused(folder, 3));
+  folder.save(8, number(80));
+  CHECK(value_of(folder.last()) == 80);
 }
 
 TEST_CASE("optimizers: their state goes on to the bit, whatever gives the learning rate") {

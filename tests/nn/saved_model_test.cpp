@@ -312,7 +312,7 @@ TEST_CASE("load: inputs that are missing, several, or no inputs") {
             g["inputs"].push_back(g["inputs"][0]);
             g["inputs"].back()["name"] = "x" + std::to_string(i);
           }
-        }) == "the graph's inputs: there are more than 1000 inputs");
+        }) == "the graph's inputs: [model] there may be at most 1,000 inputs, got 1001");
   CHECK(graph_rejection([](Json& g) { g["inputs"][0] = 3; }) == "the graph's inputs must be objects");
   CHECK(graph_rejection([](Json& g) { g["inputs"][0].erase("shape"); }) == "the input's shape is no shape");
   CHECK(graph_rejection([](Json& g) { g["inputs"][0]["shape"] = {1, 2, 3, 4, 5, 6, 7, 8}; }) ==
@@ -479,7 +479,7 @@ TEST_CASE("load: nesting without end is refused, and costs no stack") {
       node = Json{{"name", "sequential"}, {"type", "Sequential"}, {"layers", Json::array({node})}};
     node["inputs"] = {"input"};
     parts.graph["nodes"] = Json::array({node});
-    parts.graph["outputs"] = {node["name"]};
+    parts.graph["outputs"] = Json::array({node["name"]});
     return parts;
   };
   CHECK(contains(rejection(nested(200)), "the graph's nodes must be objects, nested less than 64"));

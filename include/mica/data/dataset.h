@@ -54,23 +54,26 @@ class Columns {
   Columns() = default;
   template <class T>
     requires(!std::same_as<std::remove_cvref_t<T>, Columns> && std::convertible_to<T, Column>)
-  Columns(T&& column) { columns_.push_back(std::forward<T>(column)); }
-  Columns(std::initializer_list<Column> columns) : columns_(columns) {}
+  Columns(T&& column) : count_(1), one_(std::forward<T>(column)) {}
+  Columns(std::initializer_list<Column> columns) : Columns(std::vector<Column>(columns)) {}
+  explicit Columns(std::vector<Column> columns) : count_(columns.size()), many_(std::move(columns)) {}
 
   /// Whether there are some, all of them defined.
   bool defined() const;
   /// The number of examples, of the first column.
-  int64_t size() const { return columns_.empty() ? 0 : columns_[0].size(); }
+  int64_t size() const { return count_ == 0 ? 0 : begin()->size(); }
   /// Of columns.
-  size_t count() const { return columns_.size(); }
-  const Column& operator[](size_t i) const { return columns_[i]; }
-  auto begin() const { return columns_.begin(); }
-  auto end() const { return columns_.end(); }
+  size_t count() const { return count_; }
+  const Column& operator[](size_t i) const { return begin()[i]; }
+  const Column* begin() const { return many_.empty() ? &one_ : many_.data(); }
+  const Column* end() const { return begin() + count_; }
   /// Examples [begin, end), sharing the storage.
   Columns slice(int64_t begin, int64_t end) const;
 
  private:
-  std::vector<Column> columns_;
+  size_t count_ = 0;
+  Column one_;  // where there is one: predictions need no vector
+  std::vector<Column> many_;
 };
 
 /// Inputs and what is to be predicted of them.

@@ -18,7 +18,7 @@ template <HasState T>
 NamedTensors state_tensors(T& object);
 
 /// Gives `object` the state. Throws Error, before anything is changed, where a field is missing, is of another kind or
-/// shape, or where the tensors hold more than the object has.
+/// shape, or where the tensors hold more than the object has; and what the object throws for values that it cannot have.
 template <HasState T>
 void set_state(T& object, const NamedTensors& tensors);
 
@@ -52,7 +52,8 @@ class Checkpoints {
   /// what is wrong with it, where there are some and all are broken.
   std::optional<Checkpoint> last();
   /// Writes a checkpoint, and removes all but it and the one that was saved or read before. It is there whole, and safe
-  /// on the disk, or not at all. `number` grows from one to the next. Throws FileError where it cannot be written.
+  /// on the disk, or not at all. Throws FileError where it cannot be written, and Error unless `number`
+  /// is above that of the last one.
   void save(int64_t number, const NamedTensors& tensors);
   const std::string& folder() const;
 

@@ -98,7 +98,8 @@ class Callback {
   virtual void on_batch_end(const Progress&) {}
   virtual void on_epoch_end(const Progress&) {}
   virtual void on_train_end(const Progress&, const History&) {}
-  /// What it must remember where training goes on from a checkpoint, which is set after on_train_begin.
+  /// What it must remember where training goes on from a checkpoint. It is set after on_train_begin, as are the model
+  /// and its optimizer: what on_train_begin changes in them is for a training that begins.
   virtual void visit_state(StateVisitor&) {}
 };
 

@@ -105,7 +105,9 @@ class Functional : public Model {
 
   /// Throws Error where `output` does not depend on each input, or depends on another Input.
   Functional(const Symbol& input, const Symbol& output);
-  Functional(std::initializer_list<Symbol> inputs, const Symbol& output);
+  Functional(std::initializer_list<Symbol> inputs, const Symbol& output)
+      : Functional(std::span(inputs.begin(), inputs.size()), output) {}
+  Functional(std::span<const Symbol> inputs, const Symbol& output);
 };
 
 }  // namespace nn

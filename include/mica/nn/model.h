@@ -30,8 +30,10 @@ struct CompileOptions {
 
 /// Where fit keeps what it needs to go on after it was killed. The same program, run again, goes on from there, and
 /// ends with the same weights, optimizer state and history, to the bit, as if it had never been stopped; a training
-/// that has ended is returned at once (more epochs add to it). The learning rate goes on as it was, unless the program
-/// gives another one.
+/// that has ended is returned at once (more epochs add to it). Number and size of batches, seed, shuffle, the metrics,
+/// the kind of optimizer and the shapes of the model must be the same; the rest (the data, the loss, the optimizer's
+/// settings) is the program's to keep, so that each training needs a folder of its own. The learning rate goes on as it
+/// was, unless the program gives another one; a function of the program's own stays.
 struct CheckpointOptions {
   std::string folder = {};  ///< made where there is none; empty: no checkpoints. See io::Checkpoints
   int64_t batches = 0;      ///< besides after each epoch, every so many batches; 0: never
@@ -106,7 +108,8 @@ class Model {
 
   /// One call on a batch. Trains under a tape (dropout drops), infers otherwise.
   Tensor operator()(const Tensor& x) const;
-  Tensor operator()(std::initializer_list<Tensor> xs) const;
+  Tensor operator()(std::initializer_list<Tensor> xs) const { return (*this)(std::span(xs.begin(), xs.size())); }
+  Tensor operator()(std::span<const Tensor> xs) const;
   Tensor forward(const Tensor& x, Call& call) const;
   Tensor forward(std::span<const Tensor> xs, Call& call) const;
   void visit(Visitor& v);
