@@ -1,6 +1,8 @@
-// The models whose graphs are fuzzed: between them every kind of layer, and every kind of value that a graph may hold.
+// The models whose graphs are fuzzed: between them every kind of value that a graph may hold. And a training whose
+// checkpoints are.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "mica/mica.h"
@@ -9,6 +11,7 @@ namespace mica::fuzz {
 
 inline std::vector<nn::Model> models() {
   const nn::Layer shared = nn::Dense(3, {.activation = tanh});
+  const nn::Symbol a = nn::Input({3}), b = nn::Input({3}, float32, "b"), c = shared(a);
   return {
       nn::Sequential{nn::Input({3}), nn::Dense(2)},
       nn::Sequential{nn::Input({6, 6, 1}), nn::RandomFlip(), nn::RandomTranslation(1), nn::Rescaling(0.5, -1),
@@ -16,7 +19,22 @@ inline std::vector<nn::Model> models() {
                      nn::AveragePool2D({2, 2}), nn::Activation(gelu), nn::Flatten(), nn::Dropout(0.25),
                      nn::Dense(2, {.activation = softmax})},
       nn::Sequential{nn::Input({3}), shared, nn::Sequential{nn::Dense(3), shared}},
+      nn::Functional({a, b}, nn::BatchNorm()(nn::Concatenate()({c, nn::Add()({shared(b), c})}))),
   };
+}
+
+/// Trains, or goes on from the checkpoint in `folder`.
+inline void train(const std::string& folder, int64_t epochs) {
+  nn::Sequential model{nn::Input({2}), nn::Dense(2), nn::BatchNorm(), nn::Dropout(0.5),
+                       nn::Dense(1, {.activation = sigmoid})};
+  model.compile({.optimizer = optim::Adam({.learning_rate = optim::cosine_decay(0.1, 10)}),
+                 .loss = losses::binary_crossentropy,
+                 .metrics = {metrics::auc, metrics::f1}});
+  model.fit(ones({6, 2}), tensor({{0}, {1}, {0}, {1}, {0}, {1}}),
+            {.epochs = epochs,
+             .batch_size = 2,
+             .callbacks = {callbacks::EarlyStopping({.monitor = "loss"})},
+             .checkpoint = {.folder = folder, .batches = 1}});
 }
 
 }  // namespace mica::fuzz

@@ -24,10 +24,10 @@ run() {
   case $target in npy | npz) golden=$here/../golden/npy ;; esac
   dictionary=""
   [ -e "$here/$target.dict" ] && dictionary=-dict=$here/$target.dict
-  # A file of 4 KiB may ask for some MiB: gzip packs 1,032 bytes into one.
+  # A file of 8 KiB may ask for some MiB: gzip packs 1,032 bytes into one.
   # shellcheck disable=SC2086
   if "$build/tests/fuzz/mica_fuzz_$target" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=1024 -malloc_limit_mb=64 \
-    -max_len=4096 -print_final_stats=1 $dictionary -artifact_prefix="$build/findings/$target-" "$build/corpus/$target" \
+    -max_len=8192 -print_final_stats=1 $dictionary -artifact_prefix="$build/findings/$target-" "$build/corpus/$target" \
     "$build/seeds/$target" $golden >"$log" 2>&1; then
     echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, no finding"
   else

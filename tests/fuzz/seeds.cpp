@@ -76,6 +76,15 @@ void write_models() {
   }
 }
 
+// Of the last two steps: within an epoch, and at its end.
+void write_checkpoints() {
+  const test::TempDir folder;
+  fuzz::train(folder.file("run"), 1);
+  for (const auto& file : std::filesystem::directory_iterator(folder.file("run")))
+    std::filesystem::copy_file(file, seed_path("checkpoint", file.path().filename()),
+                               std::filesystem::copy_options::overwrite_existing);
+}
+
 void write_npz() {
   for (const bool compress : {false, true})
     io::save_npz(seed_path("npz", compress ? "packed" : "stored"), samples(), {.compress = compress});
@@ -97,4 +106,5 @@ int main(int count, char** arguments) {
                  tensor);
   write_npz();
   write_models();
+  write_checkpoints();
 }

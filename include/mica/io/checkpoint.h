@@ -18,7 +18,8 @@ template <HasState T>
 NamedTensors state_tensors(T& object);
 
 /// Gives `object` the state. Throws Error, before anything is changed, where a field is missing, is of another kind or
-/// shape, or where the tensors hold more than the object has; and what the object throws for values that it cannot have.
+/// shape, or where the tensors hold more than the object has; and later what the object throws for values that it
+/// cannot have.
 template <HasState T>
 void set_state(T& object, const NamedTensors& tensors);
 

@@ -21,6 +21,8 @@ MICA_HD int32_t to_bits(float value) {
   std::memcpy(&bits, &value, 4);
   return bits;
 }
+/// 2^n, n in [-126, 127]; anything for another.
+MICA_HD float power_of_2(int32_t n) { return from_bits(static_cast<int32_t>((static_cast<uint32_t>(n) + 127u) << 23)); }
 }  // namespace detail
 
 MICA_HD float sqrt(float x) { return ::sqrtf(x); }
@@ -55,9 +57,10 @@ MICA_HD float exp(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  // 2^n in two factors, since n may be -150 or 128, beyond one float's exponent.
-  const int32_t k = static_cast<int32_t>(n), half = k >> 1;
-  const float y = p * detail::from_bits((half + 127) << 23) * detail::from_bits((k - half + 127) << 23);
+  // 2^n in two factors, since n may be -150 or 128, beyond one float's exponent. n stands in the low bits of `shifted`:
+  // to convert it would be undefined where x is NaN.
+  const int32_t k = detail::to_bits(shifted) - 0x4b400000, half = k >> 1;
+  const float y = p * detail::power_of_2(half) * detail::power_of_2(k - half);
   return x > 88.72284f ? detail::from_bits(0x7f800000) : x < -103.9721f ? 0.0f : x != x ? x : y;
 }
 MICA_HD double exp(double x) { return ::exp(x); }
