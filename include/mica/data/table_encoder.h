@@ -89,8 +89,8 @@ class TableEncoder {
 
   /// float32 [rows, features]. Columns that are no fields do not matter. Throws Error where a field has no column or
   /// one of the other type (a file may hold nothing but numbers where training had texts: load_csv's option .texts
-  /// keeps them so), and, naming field and row, for a number that is infinite, not above -1 where it goes through log1p, or
-  /// too far from those of training to be standardised in float32.
+  /// keeps them so), and, naming field and row, for a number that is infinite, not above -1 where it goes through
+  /// log1p, or too far from those of training to be standardised in float32.
   Tensor encode(const Table& table) const;
   /// float32 [1, features] of one example; the same bits as in a table. Throws Error, naming the field, unless each
   /// field is there once, with a value of its type or nullptr, and nothing else; for numbers as in a table, and NaN.
