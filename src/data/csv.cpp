@@ -173,15 +173,35 @@ bool Scanner::next() {
   return (state != State::begin || !ends_.empty()) && end_record();
 }
 
+// Whether a decimal that float64 does not hold is too close to 0, not too large: by the power of ten of its first digit
+// that counts.
+bool underflows(std::string_view text) {
+  const size_t mark = std::min(text.find_first_of("eE"), text.size());
+  const std::string_view digits = text.substr(0, mark);
+  const size_t first = digits.find_first_of("123456789"), point = std::min(digits.find('.'), digits.size());
+  if (first == digits.npos) return true;
+  int exponent = 0;
+  if (mark < text.size()) {
+    std::string_view power = text.substr(mark + 1);
+    if (power.starts_with('+')) power.remove_prefix(1);
+    const auto error = std::from_chars(power.data(), power.data() + power.size(), exponent).ec;
+    if (error == std::errc::result_out_of_range) return power.starts_with('-');
+  }
+  return static_cast<int64_t>(point) - static_cast<int64_t>(first) + exponent < 0;
+}
+
 // The number that a field holds, or NaN.
 double parse_number(std::string_view text) {
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   const size_t begin = text.find_first_not_of(" \t");
   if (begin == text.npos) return kNone;
   text = text.substr(begin, text.find_last_not_of(" \t") + 1 - begin);
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size() && std::isfinite(value) ? value : kNone;
+  if (end != text.data() + text.size()) return kNone;
+  if (error == std::errc::result_out_of_range && underflows(text)) return text.starts_with('-') ? -0.0 : 0.0;
+  return error == std::errc() && std::isfinite(value) ? value : kNone;
 }
 
 // What is known of a column once the file has been read through.
@@ -244,16 +264,23 @@ class Loader {
     Scanner scanner(file_, options_.separator);
     read_names(scanner);
     set_kinds();
-    for (; scanner.next(); ++rows_)
+    size_t bytes = 0;  // of the table
+    for (; scanner.next(); ++rows_) {
+      bytes += kinds_.size() * sizeof(double);
       for (size_t i = 0; i < kinds_.size(); ++i) {
         const std::string_view field = scanner.field(i);
         if (missing(field)) continue;
         Kind& kind = kinds_[i];
         kind.bytes += field.size();
+        if (!kind.number) bytes += field.size();
         if (!kind.number || !std::isnan(parse_number(field))) continue;
         if (kind.certain) scanner.fail(i, io::quoted(field), " is not a number");
         kind.number = false;
+        bytes += kind.bytes;
       }
+      if (bytes > static_cast<size_t>(options_.max_bytes))
+        scanner.fail_line(": the table takes more than max_bytes (", options_.max_bytes, ")");
+    }
   }
 
   Table fill() {
@@ -303,6 +330,7 @@ void check_options(const CSVOptions& options) {
   for (const std::string& name : options.numbers)
     check(std::find(options.texts.begin(), options.texts.end(), name) == options.texts.end(), kOp, "column ",
           io::quoted(name), " cannot hold both texts and numbers");
+  check(options.max_bytes > 0, kOp, "max_bytes must be above 0, got ", options.max_bytes);
 }
 
 }  // namespace

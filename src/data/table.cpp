@@ -5,7 +5,7 @@
 #include <numeric>
 #include <set>
 
-#include "io/show.h"
+#include "data/table_errors.h"
 #include "io/utf8.h"
 #include "mica/core/error.h"
 
@@ -16,7 +16,7 @@ const char* to_string(ColumnType type) { return type == ColumnType::number ? "nu
 
 const Table::Column& Table::column(const char* op, std::string_view name) const {
   const auto found = places_.find(name);
-  check(found != places_.end(), op, "there is no column ", io::quoted(name));
+  check(found != places_.end(), op, "there is no column ", Quoted{name});
   return columns_[found->second];
 }
 
@@ -32,15 +32,15 @@ ColumnType Table::type(std::string_view name) const {
   return column("type", name).numbers ? ColumnType::number : ColumnType::text;
 }
 
-std::span<const double> Table::numbers(std::string_view name) const {
+std::span<const double> Table::numbers(std::string_view name) const& {
   const Column& found = column("numbers", name);
-  check(found.numbers != nullptr, "numbers", "column ", io::quoted(name), " holds texts");
+  check(found.numbers != nullptr, "numbers", "column ", Quoted{name}, " holds texts");
   return *found.numbers;
 }
 
-const Texts& Table::texts(std::string_view name) const {
+const Texts& Table::texts(std::string_view name) const& {
   const Column& found = column("texts", name);
-  check(found.texts != nullptr, "texts", "column ", io::quoted(name), " holds numbers");
+  check(found.texts != nullptr, "texts", "column ", Quoted{name}, " holds numbers");
   return *found.texts;
 }
 
@@ -53,8 +53,8 @@ void Table::add(Column column, int64_t size) {
 namespace {
 void check_new(const Table& table, const std::string& name, int64_t size) {
   check(!name.empty(), "add", "a column must have a name");
-  check(!table.contains(name), "add", "there is a column ", io::quoted(name), " already");
-  check(table.columns() == 0 || size == table.rows(), "add", "column ", io::quoted(name), " has ", size,
+  check(!table.contains(name), "add", "there is a column ", Quoted{name}, " already");
+  check(table.columns() == 0 || size == table.rows(), "add", "column ", Quoted{name}, " has ", size,
         " rows, the table ", table.rows());
 }
 }  // namespace
@@ -80,7 +80,7 @@ void Table::add(std::string name, const std::vector<std::string>& texts) {
 Table Table::select(const std::vector<std::string>& names) const {
   Table table;
   for (const std::string& name : names) {
-    check(!table.contains(name), "select", "column ", io::quoted(name), " is named twice");
+    check(!table.contains(name), "select", "column ", Quoted{name}, " is named twice");
     table.add(column("select", name), rows_);
   }
   return table;

@@ -8,7 +8,7 @@
 #include <set>
 
 #include "data/table_encoder_state.h"
-#include "io/show.h"
+#include "data/table_errors.h"
 #include "io/utf8.h"
 #include "mica/core/error.h"
 
@@ -20,6 +20,16 @@ namespace {
 constexpr const char* kOp = "table_encoder";
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
+// A value, as errors name it: by its field, and in a table by its row.
+struct Cell {
+  const EncodedField& field;
+  int64_t row = -1;
+};
+void append_text(std::string& text, const Cell& cell) {
+  append_text(text += "field ", Quoted{cell.field.name});
+  if (cell.row >= 0) text += mica::detail::concat(" of row ", cell.row);
+}
+
 // A column as it is for a field: numbers, or texts. A column without any value is of either type.
 struct Source {
   std::span<const double> numbers = {};
@@ -27,15 +37,15 @@ struct Source {
 };
 
 Source source(const char* op, const Table& table, const EncodedField& field) {
-  check(table.contains(field.name), op, "the table has no column ", io::quoted(field.name));
+  check(table.contains(field.name), op, "the table has no column ", Quoted{field.name});
   if (table.type(field.name) == ColumnType::text) {
-    check(field.type() == ColumnType::text, op, "column ", io::quoted(field.name), " must hold numbers, not texts");
+    check(field.type() == ColumnType::text, op, "column ", Quoted{field.name}, " must hold numbers, not texts");
     return {{}, &table.texts(field.name)};
   }
   const std::span<const double> numbers = table.numbers(field.name);
   const auto none = [](double x) { return std::isnan(x); };
   check(field.type() == ColumnType::number || std::all_of(numbers.begin(), numbers.end(), none), op, "column ",
-        io::quoted(field.name), " must hold texts, not numbers");
+        Quoted{field.name}, " must hold texts, not numbers: load_csv's option .texts keeps them so");
   return {numbers, nullptr};
 }
 
@@ -46,29 +56,28 @@ double place_number(const EncodedField& field, std::string_view text) {
 }
 
 // What is standardised of number x.
-double transformed(const char* op, const EncodedField& field, double x) {
+double transformed(const char* op, const Cell& cell, double x) {
   if (std::isnan(x)) return x;
-  check(std::isfinite(x), op, "field ", io::quoted(field.name), " must be finite, got ", x);
-  if (!field.log1p) return x;
-  check(x > -1, op, "field ", io::quoted(field.name), " must be above -1 for log1p, got ", x);
+  check(std::isfinite(x), op, cell, " must be finite, got ", x);
+  if (!cell.field.log1p) return x;
+  check(x > -1, op, cell, " must be above -1 for log1p, got ", x);
   return std::log1p(x);
 }
 
 // The features of a number (NaN: missing), at `out`, which is 0.
-void put_number(const EncodedField& field, double x, float* out) {
-  x = transformed("encode", field, x);
+void put_number(const Cell& cell, double x, float* out) {
   if (std::isnan(x)) {
-    if (field.missing) out[1] = 1;
+    if (cell.field.missing) out[1] = 1;
     return;
   }
-  out[0] = static_cast<float>((x - field.mean) / field.deviation);
-  check(std::isfinite(out[0]), "encode", "field ", io::quoted(field.name),
-        " is too far from what it was in training: ", x);
+  out[0] = static_cast<float>((transformed("encode", cell, x) - cell.field.mean) / cell.field.deviation);
+  check(std::isfinite(out[0]), "encode", cell, " is too far from what it was in training: ", x);
 }
 
 // Likewise of a text (empty: missing).
-void put_text(const EncodedField& field, std::string_view text, float* out) {
-  if (field.encoding == Encoding::ordinal) return put_number(field, place_number(field, text), out);
+void put_text(const Cell& cell, std::string_view text, float* out) {
+  const EncodedField& field = cell.field;
+  if (field.encoding == Encoding::ordinal) return put_number(cell, place_number(field, text), out);
   const size_t count = field.categories.size();
   if (text.empty()) {
     if (field.missing) out[count] = 1;
@@ -81,8 +90,9 @@ void put_text(const EncodedField& field, std::string_view text, float* out) {
 void learn_number(EncodedField& field, std::vector<double> numbers) {
   double sum = 0, least = INFINITY, most = -INFINITY;
   int64_t count = 0;
-  for (double& x : numbers) {
-    x = transformed(kOp, field, x);
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    double& x = numbers[i];
+    x = transformed(kOp, {field, static_cast<int64_t>(i)}, x);
     if (std::isnan(x)) {
       field.missing = true;
       continue;
@@ -98,7 +108,7 @@ void learn_number(EncodedField& field, std::vector<double> numbers) {
   for (const double x : numbers)
     if (!std::isnan(x)) squares += (x - field.mean) * (x - field.mean);
   const double deviation = std::sqrt(squares / static_cast<double>(count));
-  check(std::isfinite(field.mean) && std::isfinite(deviation), kOp, "the numbers of column ", io::quoted(field.name),
+  check(std::isfinite(field.mean) && std::isfinite(deviation), kOp, "the numbers of column ", Quoted{field.name},
         " are too large to be standardised");
   if (deviation > 0) field.deviation = deviation;  // else it is constant
 }
@@ -113,16 +123,16 @@ std::vector<std::string> different(const Texts& texts) {
 void learn_text(EncodedField& field, const Texts& texts, int64_t max_categories) {
   for (int64_t i = 0; i < texts.size(); ++i) field.missing |= texts[i].empty();
   field.categories = different(texts);
-  check(static_cast<int64_t>(field.categories.size()) <= max_categories, kOp, "column ", io::quoted(field.name),
-        " has ", uint64_t{field.categories.size()}, " different texts, more than max_categories (", max_categories,
+  check(static_cast<int64_t>(field.categories.size()) <= max_categories, kOp, "column ", Quoted{field.name}, " has ",
+        uint64_t{field.categories.size()}, " different texts, more than max_categories (", max_categories,
         "): drop it, or allow more");
 }
 
 void check_names(const Table& table, const char* option, const std::string& name, ColumnType type,
                  const std::string& target) {
-  check(table.contains(name), kOp, option, " names ", io::quoted(name), ", which is no column");
-  check(name != target, kOp, option, " names ", io::quoted(name), ", which is the target");
-  check(table.type(name) == type, kOp, option, " names ", io::quoted(name), ", which does not hold ",
+  check(table.contains(name), kOp, option, " names ", Quoted{name}, ", which is no column");
+  check(name != target, kOp, option, " names ", Quoted{name}, ", which is the target");
+  check(table.type(name) == type, kOp, option, " names ", Quoted{name}, ", which does not hold ",
         type == ColumnType::number ? "numbers" : "texts");
 }
 
@@ -153,8 +163,8 @@ EncodedField learn_field(const Table& table, const std::string& name, const Tabl
   std::vector<double> places;
   for (int64_t i = 0; i < texts.size(); ++i) {
     places.push_back(place_number(field, texts[i]));
-    check(texts[i].empty() || !std::isnan(places.back()), kOp, "column ", io::quoted(name), " holds ",
-          io::quoted(texts[i]), ", which is not in its order");
+    check(texts[i].empty() || !std::isnan(places.back()), kOp, "column ", Quoted{name}, " holds ", Quoted{texts[i]},
+          ", which is not in its order");
   }
   learn_number(field, std::move(places));
   return field;
@@ -163,7 +173,7 @@ EncodedField learn_field(const Table& table, const std::string& name, const Tabl
 void check_options(const Table& table, const TableEncoderOptions& options) {
   check(table.rows() > 0, kOp, "the table has no rows to learn from");
   check(options.max_categories >= 1, kOp, "max_categories must be at least 1, got ", options.max_categories);
-  check(options.target.empty() || table.contains(options.target), kOp, "the target ", io::quoted(options.target),
+  check(options.target.empty() || table.contains(options.target), kOp, "the target ", Quoted{options.target},
         " is no column");
   check(options.classes.empty() || (!options.target.empty() && table.type(options.target) == ColumnType::text), kOp,
         "classes are for a target that holds texts");
@@ -175,7 +185,7 @@ void check_options(const Table& table, const TableEncoderOptions& options) {
     ordinals.push_back(ordinal.field);
     const std::vector<std::string>& all = ordinal.categories;
     check(!all.empty() && !has_duplicates(all) && std::find(all.begin(), all.end(), "") == all.end(), kOp,
-          "the order of ", io::quoted(ordinal.field), " must list texts that differ, none of them empty");
+          "the order of ", Quoted{ordinal.field}, " must list texts that differ, none of them empty");
   }
   check(!has_duplicates(ordinals), kOp, "ordinal names a field twice");
   check(table.columns() > !options.target.empty(), kOp, "the table has no column but the target");
@@ -213,7 +223,7 @@ TableEncoder::TableEncoder(const Table& training, const TableEncoderOptions& opt
   auto state = std::make_shared<State>();
   size_t categories = 0, text = 0;
   const auto count = [&](const std::string& name) {
-    check(io::is_utf8(name), kOp, "names and texts must be UTF-8: ", io::quoted(name));
+    check(io::is_utf8(name), kOp, "names and texts must be UTF-8: ", Quoted{name});
     text += name.size();
   };
   for (const std::string& name : training.names()) {
@@ -227,6 +237,7 @@ TableEncoder::TableEncoder(const Table& training, const TableEncoderOptions& opt
   state->target = options.target;
   if (!options.target.empty() && training.type(options.target) == ColumnType::text) {
     state->classes = options.classes.empty() ? different(training.texts(options.target)) : options.classes;
+    check(!state->classes.empty(), kOp, "the target ", Quoted{options.target}, " misses all of its values");
     categories += state->classes.size();
     std::for_each(state->classes.begin(), state->classes.end(), count);
   }
@@ -278,9 +289,9 @@ Tensor TableEncoder::encode(const Table& table) const {
     for (size_t i = 0; i < sources.size(); ++i) {
       const EncodedField& field = s.fields[i];
       if (field.type() == ColumnType::number)
-        put_number(field, sources[i].numbers[static_cast<size_t>(row)], out + field.first);
+        put_number({field, row}, sources[i].numbers[static_cast<size_t>(row)], out + field.first);
       else
-        put_text(field, sources[i].texts ? (*sources[i].texts)[row] : std::string_view(), out + field.first);
+        put_text({field, row}, sources[i].texts ? (*sources[i].texts)[row] : std::string_view(), out + field.first);
     }
   return y;
 }
@@ -290,26 +301,26 @@ Tensor TableEncoder::encode(const Row& row) const {
   std::vector<const Value*> values(s.names.size());
   for (const auto& [name, value] : row) {
     const size_t place = place_of(name, s.names, s.sorted);
-    check(place < s.names.size(), "encode", "there is no field ", io::quoted(name));
-    check(!values[place], "encode", "field ", io::quoted(name), " comes twice");
+    check(place < s.names.size(), "encode", "there is no field ", Quoted{name});
+    check(!values[place], "encode", "field ", Quoted{name}, " comes twice");
     values[place] = &value;
   }
   Tensor y = zeros({1, s.features});
   float* out = y.mutable_data<float>();
   for (size_t i = 0; i < values.size(); ++i) {
     const EncodedField& field = s.fields[i];
-    check(values[i] != nullptr, "encode", "field ", io::quoted(field.name), " is not there");
+    check(values[i] != nullptr, "encode", "field ", Quoted{field.name}, " is not there");
     const Value& value = *values[i];
     if (field.type() == ColumnType::number) {
-      check(!value.text(), "encode", "field ", io::quoted(field.name), " must be a number, got ",
-            io::quoted(value.text() ? *value.text() : ""));
-      check(value.missing() || std::isfinite(*value.number()), "encode", "field ", io::quoted(field.name),
+      check(!value.text(), "encode", "field ", Quoted{field.name}, " must be a number, got ",
+            Quoted{value.text() ? *value.text() : std::string_view()});
+      check(value.missing() || std::isfinite(*value.number()), "encode", "field ", Quoted{field.name},
             " must be finite, got ", value.missing() ? 0 : *value.number());
-      put_number(field, value.missing() ? kNaN : *value.number(), out + field.first);
+      put_number({field}, value.missing() ? kNaN : *value.number(), out + field.first);
     } else {
-      check(!value.number(), "encode", "field ", io::quoted(field.name), " must be a text, got ",
+      check(!value.number(), "encode", "field ", Quoted{field.name}, " must be a text, got ",
             value.number() ? *value.number() : 0);
-      put_text(field, value.missing() ? std::string_view() : *value.text(), out + field.first);
+      put_text({field}, value.missing() ? std::string_view() : *value.text(), out + field.first);
     }
   }
   return y;
@@ -322,7 +333,7 @@ Tensor TableEncoder::targets(const Table& table) const {
   if (s.classes.empty()) {
     const std::span<const double> numbers = table.numbers(s.target);
     for (size_t i = 0; i < rows; ++i)
-      check(std::isfinite(static_cast<float>(numbers[i])), "targets", "the target ", io::quoted(s.target), " of row ",
+      check(std::isfinite(static_cast<float>(numbers[i])), "targets", "the target ", Quoted{s.target}, " of row ",
             uint64_t{i}, std::isnan(numbers[i]) ? " is missing" : " is infinite");
     return tensor(numbers, {table.rows()}).to(float32);
   }
@@ -332,16 +343,16 @@ Tensor TableEncoder::targets(const Table& table) const {
   for (size_t i = 0; i < rows; ++i) {
     const std::string_view text = texts[static_cast<int64_t>(i)];
     const size_t place = place_of(text, s.classes, sorted);
-    check(!text.empty(), "targets", "the target ", io::quoted(s.target), " of row ", uint64_t{i}, " is missing");
-    check(place < s.classes.size(), "targets", "the target ", io::quoted(s.target), " of row ", uint64_t{i}, " is ",
-          io::quoted(text), ", which is none of its classes");
+    check(!text.empty(), "targets", "the target ", Quoted{s.target}, " of row ", uint64_t{i}, " is missing");
+    check(place < s.classes.size(), "targets", "the target ", Quoted{s.target}, " of row ", uint64_t{i}, " is ",
+          Quoted{text}, ", which is none of its classes");
     labels.push_back(static_cast<int64_t>(place));
   }
   return tensor(labels, {table.rows()});
 }
 
-const std::string& TableEncoder::target() const { return state("target").target; }
-const std::vector<std::string>& TableEncoder::classes() const { return state("classes").classes; }
+const std::string& TableEncoder::target() const& { return state("target").target; }
+const std::vector<std::string>& TableEncoder::classes() const& { return state("classes").classes; }
 
 }  // namespace data
 }  // namespace mica

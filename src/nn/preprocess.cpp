@@ -29,7 +29,7 @@ void Model::set_preprocess(const data::TableEncoder& encoder) {
   state_->preprocess = encoder;
 }
 
-const data::TableEncoder& Model::preprocess() const { return state_->preprocess; }
+data::TableEncoder Model::preprocess() const { return state_->preprocess; }
 
 void save_preprocess(const Model& model, io::Metadata& metadata) {
   check_features<Error>(model, model.preprocess(), "save", "");  // it may have been given before the model was built

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "mica/data/table_encoder.h"
 #include "support/damage.h"
 #include "support/error_text.h"
 #include "support/gzip.h"
@@ -93,14 +94,36 @@ TEST_CASE("csv: empty fields are missing, and so are the texts that the caller l
   CHECK(t.numbers("a")[1] == 1);
   CHECK(std::isnan(t.numbers("a")[2]));
   CHECK(text_column(t, "b") == Strings{"", "", "x"});
-  CHECK(std::isnan(loaded_csv("a,b\n,1\n").numbers("a")[0]));  // nothing but missing values
+  const Table nothing = loaded_csv("a,b\n,1\n");
+  CHECK(std::isnan(nothing.numbers("a")[0]));
 }
 
 TEST_CASE("csv: what is a number") {
-  for (const char* text : {"0", "-0", "12", "1.", ".5", "1e5", "1E-5", "1.7976931348623157e308", "  3 "})
+  for (const char* text :
+       {"0", "-0", "12", "1.", ".5", "1e5", "1E-5", "1.7976931348623157e308", "  3 ", "+1", "+.5e+3", "1e-400"})
     CHECK_MESSAGE(loaded_csv(std::string("a\n") + text + "\n").type("a") == ColumnType::number, text);
-  for (const char* text : {"nan", "inf", "-infinity", "1e999", "0x10", "1,5", "1 000", "+1", "1e", "-", " x", "12a"})
+  for (const char* text :
+       {"nan", "inf", "-infinity", "1e999", "0x10", "1,5", "1 000", "++1", "+-1", "-+1", "+", "1e", "-", " x", "12a"})
     CHECK_MESSAGE(loaded_csv(std::string("a\n\"") + text + "\"\n").type("a") == ColumnType::text, text);
+}
+
+TEST_CASE("csv: a number too close to 0 is 0 of its sign, and one too large is a text, however they are written") {
+  const std::string zeros(400, '0');
+  for (const std::string& text : Strings{"1e-400", "+0.1e-399", "1e-99999999999999999999", "." + zeros + "1",
+                                         "0." + zeros + "9e5", "1" + zeros + "e-800", "1e-324"}) {
+    CAPTURE(text);
+    const Table t = loaded_csv("a,b\n" + text + ",-" + text.substr(text[0] == '+') + "\n");
+    REQUIRE(t.type("a") == ColumnType::number);
+    CHECK(t.numbers("a")[0] == 0);
+    CHECK(!std::signbit(t.numbers("a")[0]));
+    CHECK(t.numbers("b")[0] == 0);
+    CHECK(std::signbit(t.numbers("b")[0]));
+  }
+  for (const std::string& text :
+       Strings{"1e309", "-1e+400", "1e99999999999999999999", "1" + zeros, "1" + zeros + "e-5", "." + zeros + "1e800"})
+    CHECK_MESSAGE(loaded_csv("a\n" + text + "\n").type("a") == ColumnType::text, text);
+  const Table t = loaded_csv("a\n5e-324\n1" + zeros + "e-400\n" + "0." + zeros + "1e401\n");
+  CHECK(number_column(t, "a") == std::vector<double>{5e-324, 1, 1});
 }
 
 TEST_CASE("csv: the caller may say what a column holds, what separates, and what columns are called") {
@@ -111,6 +134,13 @@ TEST_CASE("csv: the caller may say what a column holds, what separates, and what
   CHECK(number_column(named, "n") == std::vector<double>{1, 2});
   CHECK(text_column(named, "s") == Strings{"x", "y"});
   CHECK(loaded_csv("a,b\n").rows() == 0);
+}
+
+TEST_CASE("csv: .texts keeps a column as it was in training where a file to be scored holds nothing but numbers") {
+  const data::TableEncoder encoder(loaded_csv("code\n1\n2\nx\n"));
+  const std::string scored = "code\n2\n";
+  CHECK(contains(error_text([&] { encoder.encode(loaded_csv(scored)); }), "load_csv's option .texts keeps them so"));
+  CHECK(encoder.encode(loaded_csv(scored, {.texts = {"code"}})).at({0, 1}) == 1);
 }
 
 TEST_CASE("csv: fields and lines that go over the edges of what is read at once") {
@@ -173,6 +203,7 @@ TEST_CASE("csv: options that make no sense are refused before the file is opened
   CHECK(refusal({.names = {"a", "b", "a"}}) == "[load_csv] the names of the columns must differ: a");
   CHECK(refusal({.names = {"a", ""}}) == "[load_csv] the names of the columns must not be empty");
   CHECK(refusal({.texts = {"a"}, .numbers = {"a"}}) == "[load_csv] column \"a\" cannot hold both texts and numbers");
+  CHECK(refusal({.max_bytes = 0}) == "[load_csv] max_bytes must be above 0, got 0");
   CHECK(refusal({}) == "[load_csv] /nowhere: cannot open the file: No such file or directory");
 }
 
@@ -181,6 +212,17 @@ TEST_CASE("csv: sizes without end are refused") {
         "line 2: the record has more than 16777216 bytes");
   CHECK(csv_rejection(gzip(std::string(100'001, ','))) == "line 1 has more than 100000 fields");
   CHECK(csv_rejection("a\n" + std::string(1'000'000, ',')) == "line 2 has more than 1 field");
+}
+
+TEST_CASE("csv: a table of more than max_bytes is refused, where it goes over: 8 bytes a value, and the texts") {
+  const std::string bytes = "a,b\n1,23\n4,5\n6,xyz\n";  // 6 values and "23", "5", "xyz"
+  CHECK(loaded_csv(bytes, {.max_bytes = 54}).rows() == 3);
+  CHECK(csv_rejection(bytes, {.max_bytes = 53}) == "line 4: the table takes more than max_bytes (53)");
+  CHECK(csv_rejection(bytes, {.max_bytes = 15}) == "line 2: the table takes more than max_bytes (15)");
+  CHECK(loaded_csv("a,b\n1,23\n4,5\n6,789\n", {.max_bytes = 48}).rows() == 3);  // no texts
+  CHECK(loaded_csv("a\nNA\nx\n", {.missing = {"NA"}, .max_bytes = 17}).rows() == 2);
+  CHECK(csv_rejection(gzip("a\n" + std::string(4 << 20, '"') + "\n"), {.max_bytes = 1 << 20}) ==
+        "line 2: the table takes more than max_bytes (1048576)");
 }
 
 TEST_CASE("csv: 20,000 columns take no quadratic time") {

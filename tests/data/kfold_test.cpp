@@ -70,6 +70,21 @@ TEST_CASE("kfold: with labels, each fold has its share of each class, and folds 
   }
 }
 
+TEST_CASE("kfold: with labels, the seed decides which examples of each class a fold has") {
+  std::vector<int64_t> labels;
+  for (int64_t i = 0; i < 90; ++i) labels.push_back(i % 3);
+  const auto first_of = [&](uint64_t seed, int64_t label) {  // the first fold's examples of a class
+    std::vector<int64_t> examples = kfold(tensor(labels, {90}), {.seed = seed})[0].test;
+    std::erase_if(examples, [&](int64_t i) { return labels[static_cast<size_t>(i)] != label; });
+    return examples;
+  };
+  for (const int64_t label : {0, 1, 2}) {
+    CHECK(first_of(1, label).size() == 6);
+    CHECK(first_of(1, label) == first_of(1, label));
+    CHECK(first_of(1, label) != first_of(2, label));
+  }
+}
+
 TEST_CASE("kfold: what is said of wrong use") {
   test::check_wrong_use({
       {"[kfold] there must be at least 2 folds, got 1", [] { kfold(10, {.folds = 1}); }},

@@ -143,6 +143,16 @@ TEST_CASE("table_encoder: a target of numbers stays as it is; without classes th
   CHECK(TableEncoder(loans()).field_names().size() == 5);
 }
 
+TEST_CASE("table_encoder: what an encoder that is gone at once gives stays") {
+  const auto made = [] { return TableEncoder(loans(), options); };
+  const Strings& classes = made().classes();
+  const std::string& target = made().target();
+  CHECK(classes == Strings{"good", "bad"});
+  CHECK(target == "outcome");
+  const TableEncoder encoder = made();
+  CHECK(&encoder.classes() == &encoder.classes());  // no copy of one that stays
+}
+
 TEST_CASE("table_encoder: JSON brings back the same bits") {
   for (const TableEncoder& encoder :
        {TableEncoder(loans(), options), TableEncoder(loans()), TableEncoder(loans(), {.target = "amount"})}) {
@@ -176,6 +186,12 @@ TEST_CASE("table_encoder: what is said of an example that does not fit") {
       {"[encode] field \"age\" must be finite, got inf", encode(with(loan(), "age", INFINITY))},
       {"[encode] field \"age\" is too far from what it was in training: 1e+300", encode(with(loan(), "age", 1e300))},
       {"[encode] field \"amount\" must be above -1 for log1p, got -1", encode(with(loan(), "amount", -1))},
+      {"[encode] field \"amount\" is too far from what it was in training: 1e+300",
+       [] {
+         Table narrow;
+         narrow.add("amount", std::vector<double>{0, 1e-40});
+         TableEncoder(narrow, {.log1p = {"amount"}}).encode(Row{{"amount", 1e300}});
+       }},
   });
 }
 
@@ -190,7 +206,8 @@ TEST_CASE("table_encoder: what is said of a table that does not fit") {
   check_wrong_use({
       {"[encode] the table has no column \"age\"", [&] { encoder.encode(other); }},
       {"[encode] column \"age\" must hold numbers, not texts", [&] { encoder.encode(mistyped); }},
-      {"[encode] column \"housing\" must hold texts, not numbers", [&] { encoder.encode(untold); }},
+      {"[encode] column \"housing\" must hold texts, not numbers: load_csv's option .texts keeps them so",
+       [&] { encoder.encode(untold); }},
       {"[targets] the target \"outcome\" of row 1 is \"ugly\", which is none of its classes",
        [&] { encoder.targets(classes); }},
       {"[targets] the target \"outcome\" of row 1 is missing", [&] { encoder.targets(missing); }},
@@ -200,9 +217,30 @@ TEST_CASE("table_encoder: what is said of a table that does not fit") {
   });
 }
 
+TEST_CASE("table_encoder: what is said of a number of a table names its row") {
+  const TableEncoder encoder(loans(), options);
+  const auto encode = [&](const char* name, double third) {
+    Table table = loans().drop({name});
+    table.add(name, std::vector<double>{1, 2, third, 3});
+    return [&encoder, table] { encoder.encode(table); };
+  };
+  Table infinite, below;
+  infinite.add("n", std::vector<double>{1, INFINITY});
+  below.add("n", std::vector<double>{1, 2, -1});
+  check_wrong_use({
+      {"[encode] field \"age\" of row 2 must be finite, got -inf", encode("age", -INFINITY)},
+      {"[encode] field \"age\" of row 2 is too far from what it was in training: 1e+300", encode("age", 1e300)},
+      {"[encode] field \"amount\" of row 2 must be above -1 for log1p, got -2", encode("amount", -2)},
+      {"[table_encoder] field \"n\" of row 1 must be finite, got inf", [&] { TableEncoder learned(infinite); }},
+      {"[table_encoder] field \"n\" of row 2 must be above -1 for log1p, got -1",
+       [&] { TableEncoder learned(below, {.log1p = {"n"}}); }},
+  });
+}
+
 TEST_CASE("table_encoder: what is said of options that do not fit") {
   const auto make = [](const TableEncoderOptions& given) { return [given] { TableEncoder encoder(loans(), given); }; };
-  Table large, latin;
+  Table large, latin, unlabelled = loans().drop({"outcome"});
+  unlabelled.add("outcome", Strings(4));
   large.add("x", std::vector<double>{1e308, -1e308, 1e308});
   latin.add("x", {"\xe9"});
   check_wrong_use({
@@ -210,6 +248,8 @@ TEST_CASE("table_encoder: what is said of options that do not fit") {
       {"[table_encoder] the table has no column but the target",
        [] { TableEncoder encoder(loans().select({"age"}), {.target = "age"}); }},
       {"[table_encoder] the target \"x\" is no column", make({.target = "x"})},
+      {"[table_encoder] the target \"outcome\" misses all of its values",
+       [&] { TableEncoder encoder(unlabelled, {.target = "outcome"}); }},
       {"[table_encoder] classes are for a target that holds texts", make({.target = "age", .classes = {"a"}})},
       {"[table_encoder] the classes must differ", make({.target = "outcome", .classes = {"a", "a"}})},
       {"[targets] the target \"outcome\" of row 1 is \"bad\", which is none of its classes",

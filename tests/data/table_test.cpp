@@ -22,6 +22,15 @@ Table people() {
 
 using Strings = std::vector<std::string>;
 
+template <class T>
+concept GivesNumbers = requires(T table) {
+  std::forward<T>(table).numbers("n");
+};
+template <class T>
+concept GivesTexts = requires(T table) {
+  std::forward<T>(table).texts("city");
+};
+
 }  // namespace
 
 TEST_CASE("table: columns are found by name, picked and left out") {
@@ -32,8 +41,18 @@ TEST_CASE("table: columns are found by name, picked and left out") {
   CHECK(!t.contains("ci"));
   CHECK(t.select({"n", "age"}).names() == Strings{"n", "age"});
   CHECK(t.drop({"age"}).names() == Strings{"city", "n"});
-  CHECK(t.drop({"age"}).texts("city")[1] == "Zürich");
-  CHECK(t.select({"n"}).numbers("n").data() == t.numbers("n").data());  // shared
+  const Table without_age = t.drop({"age"}), n = t.select({"n"});
+  CHECK(without_age.texts("city")[1] == "Zürich");
+  CHECK(n.numbers("n").data() == t.numbers("n").data());  // shared
+}
+
+TEST_CASE("table: the values of a column are not asked of a table that is gone at once") {
+  CHECK(GivesNumbers<Table&>);
+  CHECK(GivesTexts<const Table&>);
+  CHECK(!GivesNumbers<Table>);
+  CHECK(!GivesNumbers<const Table>);
+  CHECK(!GivesTexts<Table>);
+  CHECK(!GivesTexts<const Table>);
 }
 
 TEST_CASE("table: rows are cut out and taken in any order") {
@@ -43,7 +62,8 @@ TEST_CASE("table: rows are cut out and taken in any order") {
   CHECK(taken.numbers("n")[0] == 3);
   CHECK(taken.texts("city")[0] == "");
   CHECK(taken.texts("city")[2] == "Berlin");
-  CHECK(t.slice(1, 3).numbers("n")[0] == 2);
+  const Table sliced = t.slice(1, 3);
+  CHECK(sliced.numbers("n")[0] == 2);
   CHECK(t.slice(-1, 3).rows() == 1);
   CHECK(t.slice(1, 1).rows() == 0);
   CHECK(t.take({}).columns() == 3);
@@ -67,6 +87,9 @@ TEST_CASE("table: what is said of wrong use") {
       {"[numbers] there is no column \"x\"", [&] { t.numbers("x"); }},
       {"[numbers] column \"city\" holds texts", [&] { t.numbers("city"); }},
       {"[texts] column \"age\" holds numbers", [&] { t.texts("age"); }},
+      {"[texts] row 3 is not within 0 to 2", [&] { t.texts("city")[3]; }},
+      {"[texts] row -1 is not within 0 to 2", [&] { t.texts("city")[-1]; }},
+      {"[texts] row 0 is not within 0 to -1", [] { data::Texts()[0]; }},
       {"[type] there is no column \"\"", [&] { t.type(""); }},
       {"[select] there is no column \"x\"",
        [&] {

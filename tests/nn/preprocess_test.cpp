@@ -87,6 +87,11 @@ TEST_CASE("preprocess: copies of a model share its encoder, clones have one of t
   CHECK(clone.preprocess().defined());
 }
 
+TEST_CASE("preprocess: an encoder outlives the model that gave it") {
+  const data::TableEncoder& encoder = model_with_encoder().preprocess();
+  CHECK(encoder.to_json() == small_encoder().to_json());
+}
+
 TEST_CASE("preprocess: the encoder must make what the model takes") {
   nn::Sequential model = small_model(7);
   CHECK(error_text([&] { model.set_preprocess(small_encoder()); }) ==

@@ -54,8 +54,9 @@ inline Tensor bordered(const Sample& s, double value) {
   return pad(s.x[0], {{0, 0}, {w[0], w[1]}, {w[2], w[3]}, {0, 0}}, {.value = value});
 }
 
-/// Replays the file's cases, of which there must be so many, each by its entry in `table`.
-inline void replay_samples(const std::string& family, size_t cases, const Table& table) {
+/// Replays the file's cases, each by its entry in `table`. There must be so many of them, and of gradients in all.
+inline void replay_samples(const std::string& family, size_t cases, size_t gradients, const Table& table) {
+  size_t replayed = 0;  // gradients
   CHECK(golden("opinfo/" + family).size() == cases);
   for (const GoldenCase& c : golden("opinfo/" + family)) {
     CAPTURE(c.name);
@@ -77,7 +78,7 @@ inline void replay_samples(const std::string& family, size_t cases, const Table&
       bool broadcasts = false;
       for (const std::string& input : c.inputs)
         broadcasts = broadcasts || !(c.expected(input).shape() == c.expected("y").shape());
-      replay(c, broadcasts ? op->second.broadcast : op->second.tolerance, call);
+      replayed += replay(c, broadcasts ? op->second.broadcast : op->second.tolerance, call);
       continue;
     }
     Tensors x;
@@ -86,6 +87,7 @@ inline void replay_samples(const std::string& family, size_t cases, const Table&
     CAPTURE(c.arguments());
     CHECK(close(call(x), c.expected("y"), kExact));
   }
+  CHECK(replayed == gradients);
 }
 
 }  // namespace mica::test::samples

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "mica/core/error.h"
 #include "mica/core/macros.h"
 
 namespace MICA_EXPORT mica {
@@ -21,7 +22,9 @@ const char* to_string(ColumnType type);
 class Texts {
  public:
   int64_t size() const { return static_cast<int64_t>(ends_.size()); }
+  /// Throws Error where there is none at i.
   std::string_view operator[](int64_t i) const {
+    check(i >= 0 && i < size(), "texts", "row ", i, " is not within 0 to ", size() - 1);
     const size_t begin = i == 0 ? 0 : ends_[static_cast<size_t>(i) - 1];
     return std::string_view(bytes_).substr(begin, ends_[static_cast<size_t>(i)] - begin);
   }
@@ -50,9 +53,12 @@ class Table {
   std::vector<std::string> names() const;
   bool contains(std::string_view name) const;
   ColumnType type(std::string_view name) const;
-  /// The column's values; throws Error when it is of the other type.
-  std::span<const double> numbers(std::string_view name) const;
-  const Texts& texts(std::string_view name) const;
+  /// The column's values, which are there as long as the table or a copy of it: a temporary one does not give them.
+  /// Throws Error when the column is of the other type.
+  std::span<const double> numbers(std::string_view name) const&;
+  std::span<const double> numbers(std::string_view name) const&& = delete;
+  const Texts& texts(std::string_view name) const&;
+  const Texts& texts(std::string_view name) const&& = delete;
 
   /// Puts a column at the end. Throws Error for a name that is empty or taken, and for another length than the others'.
   void add(std::string name, std::vector<double> numbers);

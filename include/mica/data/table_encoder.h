@@ -87,18 +87,25 @@ class TableEncoder {
   /// The fields that an example needs, in the order of the training table.
   std::vector<std::string> field_names() const;
 
-  /// float32 [rows, features]. Throws Error where a field has no column or one of the other type; columns that are no
-  /// fields do not matter.
+  /// float32 [rows, features]. Columns that are no fields do not matter. Throws Error where a field has no column or
+  /// one of the other type (a file may hold nothing but numbers where training had texts: load_csv's option .texts
+  /// keeps them so), and, naming field and row, for a number that is infinite, not above -1 where it goes through
+  /// log1p, or too far from those of training to be standardised in float32.
   Tensor encode(const Table& table) const;
   /// float32 [1, features] of one example; the same bits as in a table. Throws Error, naming the field, unless each
-  /// field is there once, with a value of its type or nullptr, and nothing else.
+  /// field is there once, with a value of its type or nullptr, and nothing else; for numbers as in a table, and NaN.
   Tensor encode(const Row& row) const;
 
   /// The target's column: int64 [rows] labels where it holds texts, float32 [rows] where numbers. Throws Error for a
-  /// text that is none of the classes, and for missing values.
+  /// column of the other type, and, naming the row, for a text that is none of the classes, and for what is missing or
+  /// infinite.
   Tensor targets(const Table& table) const;
-  const std::string& target() const;                ///< its name; empty: there is none
-  const std::vector<std::string>& classes() const;  ///< by label; empty for numbers
+  /// Its name; empty: there is none.
+  const std::string& target() const&;
+  std::string target() const&& { return target(); }
+  /// By label; empty for numbers.
+  const std::vector<std::string>& classes() const&;
+  std::vector<std::string> classes() const&& { return classes(); }
 
   /// As text, and back: what is encoded afterwards is the same to the bit. from_json throws Error, naming the field,
   /// for what to_json does not write.

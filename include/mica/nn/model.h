@@ -135,8 +135,8 @@ class Model {
   /// What makes the model's input of raw named fields: it is saved with the model, loaded with it, and copied by
   /// clone(). Throws Error when it makes other features than the model takes.
   void set_preprocess(const data::TableEncoder& encoder);
-  /// Not defined() where there is none.
-  const data::TableEncoder& preprocess() const;
+  /// Not defined() where there is none. It shares what was learned, and may outlive the model.
+  data::TableEncoder preprocess() const;
 
   /// Writes one .safetensors file: the parameters by name, and the graph as JSON in its metadata. The file appears
   /// whole or not at all. Throws FileError where it cannot be written, and Error for a layer that has no registered
