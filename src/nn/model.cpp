@@ -6,6 +6,7 @@
 
 #include "nn/model_state.h"
 #include "nn/names.h"
+#include "nn/visitors.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
@@ -108,6 +109,46 @@ void Model::visit(Visitor& v) {
     state_ = own;
   }
   state_->layer.visit(v);
+}
+
+namespace {
+class Streams final : public Visitor {
+ public:
+  std::vector<RandomStream> found;
+
+ private:
+  void stream(const char*, RandomStream& s) override { found.push_back(s); }
+};
+}  // namespace
+
+void Model::visit_state(StateVisitor& v) {
+  State& s = *state_;
+  check(s.built, "model", "the model is not built: give it an Input, or build it");
+  name_parameters(s.layer);  // as they are called in this model
+  Streams streams;
+  s.layer.visit(streams);
+  const std::vector<Parameter> all = parameters();
+  // Tensors, whose shapes are checked before anything is set.
+  Tensor keys = empty({static_cast<int64_t>(streams.found.size())}, {int64});
+  Tensor trainable = empty({static_cast<int64_t>(all.size())}, {uint8});
+  for (size_t i = 0; i < streams.found.size(); ++i)
+    keys.mutable_data<int64_t>()[i] = static_cast<int64_t>(streams.found[i].key(0).stream);
+  for (size_t i = 0; i < all.size(); ++i) trainable.mutable_data<uint8_t>()[i] = all[i].trainable();
+  uint64_t step = s.step.load(std::memory_order_relaxed);
+  int64_t epochs = s.epochs;
+  v("streams", keys);
+  v("trainable", trainable);
+  v("step", step);
+  v("epochs", epochs);
+  check(epochs >= 0 && epochs <= int64_t{1} << 53, "model", "it cannot have been trained for ", epochs, " epochs");
+  v.enter("values");
+  for_tensors(s.layer, [&](const std::string& name, Tensor& value) { v(name, value); });
+  v.leave();
+  for (size_t i = 0; i < streams.found.size(); ++i)
+    streams.found[i].set(static_cast<uint64_t>(keys.data<int64_t>()[i]));
+  for (size_t i = 0; i < all.size(); ++i) all[i].set_trainable(trainable.data<uint8_t>()[i] != 0);
+  s.step.store(step, std::memory_order_relaxed);
+  s.epochs = epochs;
 }
 
 std::vector<Parameter> Model::parameters() const { return nn::parameters(state_->layer); }

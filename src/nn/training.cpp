@@ -74,15 +74,6 @@ class Probe final : public StateVisitor {
   void leave() override {}
 };
 
-// The random streams of a model's layers.
-class Streams final : public Visitor {
- public:
-  std::vector<RandomStream> found;
-
- private:
-  void stream(const char*, RandomStream& s) override { found.push_back(s); }
-};
-
 constexpr std::string_view kCallbacks = "callbacks";
 
 // The tensors of one part, called as in it.
@@ -125,37 +116,15 @@ void Training::Position::visit_state(StateVisitor& v) {
   v("seconds", seconds);
 }
 
-void Training::Counters::visit_state(StateVisitor& v) {
-  v("streams", streams);
-  v("trainable", trainable);
-  v("step", step);
-  v("epochs", epochs);
-}
-
-Training::Counters Training::counters() const {
-  Counters c{.streams = {}, .trainable = {}, .step = s_.step.load(std::memory_order_relaxed), .epochs = s_.epochs};
-  Streams streams;
-  s_.layer.visit(streams);
-  for (const RandomStream& s : streams.found) c.streams.push_back(static_cast<int64_t>(s.key(0).stream));
-  for (const Parameter& p : parameters_) c.trainable.push_back(p.trainable());
-  return c;
-}
-
-// The model comes last: by then everything else has been found to be right.
 void Training::Whole::visit_state(StateVisitor& v) {
-  name_parameters(t.s_.layer);  // as they are called in this model
   Identity identity = t.identity_;
-  Counters counters = t.counters();
   v("training", identity);
   v("position", t.position_);
   v("finished", t.finished_);
-  v("counters", counters);
   v("history", t.history_);
   if (t.position_.batch > 0) v("meter", t.meter_);
   v("optimizer", t.s_.optimizer);
-  v.enter("model");
-  for_tensors(t.s_.layer, [&](const std::string& name, Tensor& value) { v(name, value); });
-  v.leave();
+  v("model", t.model_);
 }
 
 void Training::Callbacks::visit_state(StateVisitor& v) {
@@ -303,12 +272,6 @@ void Training::open(const io::Checkpoint& checkpoint) {
     check(at.epoch >= 0 && at.epoch <= kMost && at.batch >= 0 && at.batch < std::max<int64_t>(1, at_.batches) &&
               at.examples >= 0 && at.examples <= at_.total && std::isfinite(at.seconds),
           "checkpoint", "there is no epoch ", at.epoch, ", batch ", at.batch, ", example ", at.examples);
-    Counters read;
-    const Counters own = counters();
-    io::set_state(read, part(checkpoint.tensors, "counters"));
-    check_same("number of random streams", uint64_t{read.streams.size()}, uint64_t{own.streams.size()});
-    check_same("number of parameters", uint64_t{read.trainable.size()}, uint64_t{own.trainable.size()});
-    check(read.epochs >= 0 && read.epochs <= kMost, "checkpoint", "it cannot have trained ", read.epochs, " epochs");
     position_ = at;
     Whole whole{*this};
     Callbacks callbacks{*this};
@@ -323,19 +286,11 @@ void Training::open(const io::Checkpoint& checkpoint) {
 void Training::go_on_from(const io::Checkpoint& checkpoint) {
   try {
     Identity was = identity_;
-    Counters read;
     Whole whole{*this};
     Callbacks callbacks{*this};
     io::set_state(was, part(checkpoint.tensors, "training"));
-    io::set_state(read, part(checkpoint.tensors, "counters"));
     io::set_state(whole, part_without(checkpoint.tensors, kCallbacks));
     io::set_state(callbacks, part(checkpoint.tensors, kCallbacks));
-    Streams streams;
-    s_.layer.visit(streams);
-    for (size_t i = 0; i < read.streams.size(); ++i) streams.found[i].set(static_cast<uint64_t>(read.streams[i]));
-    for (size_t i = 0; i < read.trainable.size(); ++i) parameters_[i].set_trainable(read.trainable[i] != 0);
-    s_.step.store(read.step, std::memory_order_relaxed);
-    s_.epochs = read.epochs;
     if (!(was.learning_rate == identity_.learning_rate)) s_.optimizer.set_learning_rate(identity_.learning_rate);
   } catch (const Error& e) {
     fail<FileError>("fit", checkpoint.path, ": ", e.what());

@@ -36,13 +36,6 @@ class Training {
     double seconds = 0;  // that the epoch has taken
     void visit_state(StateVisitor& v);
   };
-  // What else the model must have again.
-  struct Counters {
-    std::vector<int64_t> streams, trainable;  // keys of the random streams; of each parameter, 0 or 1
-    uint64_t step = 0;
-    int64_t epochs = 0;
-    void visit_state(StateVisitor& v);
-  };
   // All but the callbacks.
   struct Whole {
     Training& t;
@@ -61,7 +54,6 @@ class Training {
   void open(const io::Checkpoint& checkpoint);
   // Sets everything.
   void go_on_from(const io::Checkpoint& checkpoint);
-  Counters counters() const;
 
   Model& model_;
   Model::State& s_;

@@ -36,10 +36,19 @@ struct Checkpoint {
 
 /// A folder of checkpoints, .safetensors files with a checksum, of which the last two are kept. Whatever happens while
 /// one is written, a kill or a full disk, an older one is whole.
+///     struct Run {
+///       nn::Model& model;
+///       optim::Optimizer& optimizer;
+///       int64_t epoch = 0;
+///       void visit_state(StateVisitor& v) { v("model", model), v("optimizer", optimizer), v("epoch", epoch); }
+///     };
 ///     io::Checkpoints folder("runs/1");
-///     if (const auto last = folder.last()) io::set_state(training, last->tensors);
-///     ...
-///     folder.save(step, io::state_tensors(training));
+///     Run run{model, optimizer};
+///     if (const auto last = folder.last()) io::set_state(run, last->tensors);
+///     for (; run.epoch < 10; folder.save(run.epoch, io::state_tensors(run))) {
+///       ...
+///       ++run.epoch;
+///     }
 class Checkpoints {
  public:
   /// Makes the folder if need be, and locks it as long as this lives. Throws FileError where it cannot be made or

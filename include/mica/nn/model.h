@@ -113,6 +113,9 @@ class Model {
   Tensor forward(const Tensor& x, Call& call) const;
   Tensor forward(std::span<const Tensor> xs, Call& call) const;
   void visit(Visitor& v);
+  /// What a checkpoint keeps of a built model: parameters and buffers, which of them are trained, and what its random
+  /// numbers depend on. fit does it by itself; it is for loops written by hand.
+  void visit_state(StateVisitor& v);
 
   std::vector<Parameter> parameters() const;
   /// A parameter by its name ("dense.kernel"); throws Error when there is none.
