@@ -117,8 +117,9 @@ nn::History fit_images(nn::FitOptions options) {
 }
 
 TEST_CASE("resume: a training that is killed after any batch goes on to the same weights, optimizer and history") {
-  for (const auto& [name, fit] : {Setting{"small", fit_small}, {"weighted", fit_weighted}, {"images", fit_images}}) {
-    CAPTURE(name);
+  for (const Setting& setting : {Setting{"small", fit_small}, {"weighted", fit_weighted}, {"images", fit_images}}) {
+    CAPTURE(setting.name);
+    const auto fit = setting.fit;
     const TempDir dir;
     const nn::History whole = fit(options(dir.file("whole")));
     const Tensors expected = bits(dir.file("whole"));
