@@ -84,11 +84,16 @@ void detail::Counts::reset() {
 }
 
 void detail::Counts::visit_state(StateVisitor& v) {
-  v("predicted", predicted);
-  v("actual", actual);
-  v("right", right);
-  check(actual.size() == predicted.size() && right.size() == predicted.size(), "metrics",
+  Counts read = *this;
+  v("predicted", read.predicted);
+  v("actual", read.actual);
+  v("right", read.right);
+  check(read.actual.size() == read.predicted.size() && read.right.size() == read.predicted.size(), "metrics",
         "the counts must be of as many classes each");
+  for (const std::vector<int64_t>* counts : {&read.predicted, &read.actual, &read.right})
+    for (const int64_t count : *counts)
+      check(count >= 0 && count <= int64_t{1} << 53, "metrics", "there cannot be a count of ", count);
+  *this = std::move(read);
 }
 
 void detail::Counts::update(const char* op, double threshold, const Tensor& prediction, const Tensor& target) {

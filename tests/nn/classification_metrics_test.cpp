@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "mica/io/checkpoint.h"
 #include "mica/nn/metrics.h"
 #include "mica/nn/sequential.h"
 #include "mica/ops/index.h"
@@ -168,4 +169,16 @@ TEST_CASE("metrics of classes refuse what does not fit") {
       {"[confusion_matrix] label 2 at position 0 is outside of 0..1",
        [=] { metrics::confusion_matrix(t + full({4}, 2, {int64}), t, 2); }},
   });
+}
+
+TEST_CASE("metrics: counts that no epoch can have are refused where a state is set") {
+  metrics::Precision from, to;
+  from.update(tensor({{0.1, 0.9}, {0.8, 0.2}}), tensor({1, 0}).to(int64));
+  io::NamedTensors state = io::state_tensors(from);
+  io::set_state(to, state);
+  CHECK(to.result() == 1);
+  state[0].second = zeros({3}, {int64});
+  CHECK(error_text([&] { io::set_state(to, state); }) == "[metrics] the counts must be of as many classes each");
+  state[0].second = full({2}, -1, {int64});
+  CHECK(error_text([&] { io::set_state(to, state); }) == "[metrics] there cannot be a count of -1");
 }
