@@ -1,6 +1,7 @@
 // Early stopping.
 #include <cmath>
 
+#include "core/counts.h"
 #include "mica/core/error.h"
 #include "mica/nn/callbacks.h"
 #include "mica/nn/model.h"
@@ -50,8 +51,7 @@ class EarlyStoppingCallback final : public nn::Callback {
     v("best_epoch", best_epoch_);
     v("waited", waited_);
     v("kept", kept_);
-    constexpr int64_t kMost = int64_t{1} << 53;
-    check(waited_ >= 0 && waited_ < kMost && best_epoch_ >= 0, "early_stopping", "it cannot have waited for ", waited_,
+    check(countable(waited_) && countable(best_epoch_), "early_stopping", "it cannot have waited for ", waited_,
           " epochs since epoch ", best_epoch_);
   }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/counts.h"
 #include "mica/autograd/tape.h"
 #include "mica/ops/index.h"
 #include "mica/ops/reduce.h"
@@ -91,8 +92,7 @@ void detail::Counts::visit_state(StateVisitor& v) {
   check(read.actual.size() == read.predicted.size() && read.right.size() == read.predicted.size(), "metrics",
         "the counts must be of as many classes each");
   for (const std::vector<int64_t>* counts : {&read.predicted, &read.actual, &read.right})
-    for (const int64_t count : *counts)
-      check(count >= 0 && count <= int64_t{1} << 53, "metrics", "there cannot be a count of ", count);
+    for (const int64_t count : *counts) check(countable(count), "metrics", "there cannot be a count of ", count);
   *this = std::move(read);
 }
 

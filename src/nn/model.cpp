@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/counts.h"
 #include "nn/model_state.h"
 #include "nn/names.h"
 #include "nn/visitors.h"
@@ -18,18 +19,21 @@ std::vector<Input> named_inputs(std::span<const Input> inputs) {
   const auto taken = [&](const std::string& name) {
     return std::any_of(named.begin(), named.end(), [&](const Input& input) { return input.name == name; });
   };
-  int64_t number = 0;
-  for (size_t i = 0; i < named.size(); ++i) {
-    std::string name = inputs[i].name;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const std::string& name = inputs[i].name;
     for (const char c : name)
       check(c >= ' ' && c <= '~' && c != ':', "model",
             "an input's name must be printable ASCII without a colon: ", name);
     for (size_t j = 0; j < i && !name.empty(); ++j)
       check(inputs[j].name != name, "model", "two inputs are called \"", name, "\"");
-    for (; name.empty() || (inputs[i].name.empty() && taken(name)); ++number)
-      name = number == 0 ? "input" : "input_" + std::to_string(number);
-    named[i].name = name;
   }
+  std::string next = "input";
+  int64_t number = 0;
+  for (Input& input : named)
+    if (input.name.empty()) {
+      while (taken(next)) next = "input_" + std::to_string(++number);
+      input.name = next;
+    }
   return named;
 }
 
@@ -140,7 +144,7 @@ void Model::visit_state(StateVisitor& v) {
   v("trainable", trainable);
   v("step", step);
   v("epochs", epochs);
-  check(epochs >= 0 && epochs <= int64_t{1} << 53, "model", "it cannot have been trained for ", epochs, " epochs");
+  check(countable(epochs), "model", "it cannot have been trained for ", epochs, " epochs");
   v.enter("values");
   for_tensors(s.layer, [&](const std::string& name, Tensor& value) { v(name, value); });
   v.leave();

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "core/counts.h"
 #include "core/finite.h"
 #include "mica/autograd/tape.h"
 #include "nn/targets.h"
@@ -74,8 +75,6 @@ class Probe final : public StateVisitor {
   void leave() override {}
 };
 
-constexpr std::string_view kCallbacks = "callbacks";
-
 // The tensors of one part, called as in it.
 io::NamedTensors part(const io::NamedTensors& tensors, std::string_view name) {
   io::NamedTensors own;
@@ -83,13 +82,6 @@ io::NamedTensors part(const io::NamedTensors& tensors, std::string_view name) {
     if (path.size() > name.size() && path.starts_with(name) && path[name.size()] == '.')
       own.emplace_back(path.substr(name.size() + 1), tensor);
   return own;
-}
-
-io::NamedTensors part_without(const io::NamedTensors& tensors, std::string_view name) {
-  io::NamedTensors others;
-  for (const auto& each : tensors)
-    if (!each.first.starts_with(name)) others.push_back(each);
-  return others;
 }
 
 template <class T>
@@ -125,6 +117,8 @@ void Training::Whole::visit_state(StateVisitor& v) {
   if (t.position_.batch > 0) v("meter", t.meter_);
   v("optimizer", t.s_.optimizer);
   v("model", t.model_);
+  Callbacks callbacks{t};
+  v("callbacks", callbacks);
 }
 
 void Training::Callbacks::visit_state(StateVisitor& v) {
@@ -248,16 +242,11 @@ void Training::save(const Position& position) {
   position_ = position;
   finished_ = stop_.stop_requested();
   Whole whole{*this};
-  Callbacks callbacks{*this};
-  io::NamedTensors tensors = io::state_tensors(whole);
-  for (auto& [name, tensor] : io::state_tensors(callbacks))
-    tensors.emplace_back(mica::detail::concat(kCallbacks, '.', name), tensor);
-  checkpoints_->save(position.epoch * at_.batches + position.batch, tensors);
+  checkpoints_->save(position.epoch * at_.batches + position.batch, io::state_tensors(whole));
   position_ = {};
 }
 
 void Training::open(const io::Checkpoint& checkpoint) {
-  constexpr int64_t kMost = int64_t{1} << 53;  // of what is counted: more than any training, and far from overflow
   try {
     Identity was = identity_;
     io::set_state(was, part(checkpoint.tensors, "training"));
@@ -269,15 +258,14 @@ void Training::open(const io::Checkpoint& checkpoint) {
     check_same("metrics", was.metrics, identity_.metrics);
     Position at;
     io::set_state(at, part(checkpoint.tensors, "position"));
-    check(at.epoch >= 0 && at.epoch <= kMost && at.batch >= 0 && at.batch < std::max<int64_t>(1, at_.batches) &&
-              at.examples >= 0 && at.examples <= at_.total && std::isfinite(at.seconds),
+    check(countable(at.epoch) && at.batch >= 0 && at.batch < std::max<int64_t>(1, at_.batches) && at.examples >= 0 &&
+              at.examples <= at_.total && std::isfinite(at.seconds),
           "checkpoint", "there is no epoch ", at.epoch, ", batch ", at.batch, ", example ", at.examples);
     position_ = at;
     Whole whole{*this};
-    Callbacks callbacks{*this};
-    io::check_state(whole, part_without(checkpoint.tensors, kCallbacks));
-    io::check_state(callbacks, part(checkpoint.tensors, kCallbacks));
+    io::check_state(whole, checkpoint.tensors);
     io::set_state(history_, part(checkpoint.tensors, "history"));
+    rate_changed_ = !(was.learning_rate == identity_.learning_rate);
   } catch (const Error& e) {
     fail<FileError>("fit", checkpoint.path, ": ", e.what());
   }
@@ -285,13 +273,9 @@ void Training::open(const io::Checkpoint& checkpoint) {
 
 void Training::go_on_from(const io::Checkpoint& checkpoint) {
   try {
-    Identity was = identity_;
     Whole whole{*this};
-    Callbacks callbacks{*this};
-    io::set_state(was, part(checkpoint.tensors, "training"));
-    io::set_state(whole, part_without(checkpoint.tensors, kCallbacks));
-    io::set_state(callbacks, part(checkpoint.tensors, kCallbacks));
-    if (!(was.learning_rate == identity_.learning_rate)) s_.optimizer.set_learning_rate(identity_.learning_rate);
+    io::set_state(whole, checkpoint.tensors);
+    if (rate_changed_) s_.optimizer.set_learning_rate(identity_.learning_rate);
   } catch (const Error& e) {
     fail<FileError>("fit", checkpoint.path, ": ", e.what());
   }

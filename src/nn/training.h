@@ -36,12 +36,11 @@ class Training {
     double seconds = 0;  // that the epoch has taken
     void visit_state(StateVisitor& v);
   };
-  // All but the callbacks.
-  struct Whole {
+  struct Callbacks {
     Training& t;
     void visit_state(StateVisitor& v);
   };
-  struct Callbacks {
+  struct Whole {
     Training& t;
     void visit_state(StateVisitor& v);
   };
@@ -65,8 +64,9 @@ class Training {
   std::vector<RegularizedParameter> regularized_;
   std::optional<io::Checkpoints> checkpoints_;
   Identity identity_;
-  Position position_;      // of a checkpoint that is written, or was read
-  bool finished_ = false;  // a callback has ended it
+  Position position_;          // of a checkpoint that is written, or was read
+  bool finished_ = false;      // a callback has ended it
+  bool rate_changed_ = false;  // the program gives another learning rate than the checkpoint's did
   History history_;
   Logs logs_;
   StopToken stop_;  // the callbacks' own: what they ask for ends with this fit, whose options may serve another

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "autograd/packing.h"
+#include "core/counts.h"
 #include "optim/clip.h"
 #include "optim/runs.h"
 
@@ -110,7 +111,7 @@ void Optimizer::visit_state(StateVisitor& v) {
   LearningRate rate = s.learning_rate;
   v("iterations", iterations);
   v("learning_rate", rate);
-  check(iterations >= 0 && iterations <= int64_t{1} << 53, name(), "there cannot have been ", iterations, " updates");
+  check(countable(iterations), name(), "there cannot have been ", iterations, " updates");
   s.iterations = iterations;
   s.learning_rate = rate;
   for (size_t k = 0; k < s.states.size(); ++k) {

@@ -71,6 +71,26 @@ class Watch final : public nn::Callback {
   Since since_;
 };
 
+// Steps of the model on x and y, once warm: no malloc, no block from the system, no lock.
+void check_warm_steps(const nn::Model& model, const Tensor& x, const Tensor& y) {
+  optim::Adam optimizer(model.parameters());
+  const auto step = [&] {
+    Tape tape;
+    tape.backward(losses::mean_squared_error(model(x), y));
+    optimizer.step();
+    optimizer.zero_grad();
+  };
+  for (int i = 0; i < 3; ++i) step();
+  std::unique_ptr<test::Trace> trace;
+  if (std::getenv("MICA_TRACE")) trace = std::make_unique<test::Trace>();
+  const Since since;
+  for (int i = 0; i < 3; ++i) step();
+  const Counts counted = since.counted();
+  CHECK(counted.mallocs == 0);
+  CHECK(counted.locks == 0);
+  CHECK(since.system_allocations() == 0);
+}
+
 }  // namespace
 
 // Keeps the compiler from leaving out what nobody uses.
@@ -137,23 +157,8 @@ TEST_CASE("a warm step of augmentation: no malloc, no block from the system, no 
       nn::Flatten(),
       nn::Dense(2),
   };
-  optim::Adam optimizer(model.parameters());
   const Tensor x = random_uniform({64, 12, 10, 1}, -1, 1, {.stream = 3}), y = zeros({64, 2});
-  const auto step = [&] {
-    Tape tape;
-    tape.backward(losses::mean_squared_error(model(x), y));
-    optimizer.step();
-    optimizer.zero_grad();
-  };
-  for (int i = 0; i < 3; ++i) step();
-  std::unique_ptr<test::Trace> trace;
-  if (std::getenv("MICA_TRACE")) trace = std::make_unique<test::Trace>();
-  const Since since;
-  for (int i = 0; i < 3; ++i) step();
-  const Counts counted = since.counted();
-  CHECK(counted.mallocs == 0);
-  CHECK(counted.locks == 0);
-  CHECK(since.system_allocations() == 0);
+  check_warm_steps(model, x, y);
 }
 
 TEST_CASE("a warm step of every convolution: no malloc, no block from the system, no lock") {
@@ -168,23 +173,8 @@ TEST_CASE("a warm step of every convolution: no malloc, no block from the system
       nn::Conv1D(2, 3, {.padding = Padding::causal, .dilation = 2}),
       nn::GlobalMaxPool1D(),
   };
-  optim::Adam optimizer(model.parameters());
   const Tensor x = random_uniform({8, 8, 6, 4}, -1, 1, {.stream = 3}), y = zeros({8, 2});
-  const auto step = [&] {
-    Tape tape;
-    tape.backward(losses::mean_squared_error(model(x), y));
-    optimizer.step();
-    optimizer.zero_grad();
-  };
-  for (int i = 0; i < 3; ++i) step();
-  std::unique_ptr<test::Trace> trace;
-  if (std::getenv("MICA_TRACE")) trace = std::make_unique<test::Trace>();
-  const Since since;
-  for (int i = 0; i < 3; ++i) step();
-  const Counts counted = since.counted();
-  CHECK(counted.mallocs == 0);
-  CHECK(counted.locks == 0);
-  CHECK(since.system_allocations() == 0);
+  check_warm_steps(model, x, y);
 }
 
 TEST_CASE("fit, from the third batch on: no malloc, no block from the system, and no lock but the batch's hand-off") {

@@ -372,7 +372,7 @@ TEST_CASE("resume: a checkpoint of another training is refused, and nothing is c
   CHECK(refused(twice, good) == "[set_state] \"model.streams\" must have shape [2], got [1]");
   const callbacks::EarlyStopping stopping;
   CHECK(refused(make_model(), with([&](auto& o) { o.callbacks = {stopping}; })) ==
-        "[set_state] there is no \"0.early_stopping.best\"");
+        "[set_state] there is no \"callbacks.0.early_stopping.best\"");
   CHECK(error_text([&] { make_model().fit(task().x, task().y, options(dir.file("b"), -1)); }) ==
         "[fit] checkpoint.batches must not be negative, got -1");
 }

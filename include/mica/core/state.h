@@ -19,7 +19,7 @@ concept HasState = requires(T& t, StateVisitor& v) {
   t.visit_state(v);
 };
 
-/// Walks the state of an object: a checkpoint writes it, and sets it again (io::save_state, io::set_state).
+/// Walks the state of an object: a checkpoint writes it, and sets it again (io::state_tensors, io::set_state).
 class StateVisitor {
  public:
   virtual ~StateVisitor();
