@@ -22,14 +22,13 @@ void compare(Context& ctx, CompareOp op, DType dtype, const StridedDims& dims, c
              uint8_t* y) {
   for_number(dtype, [&](auto t) {
     using T = decltype(t);
-    const int last = dims.rank - 1;
-    for_comparison(op, [&](auto f) {
-      for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
-        uint8_t* out = y + first;
-        row_of_two(static_cast<const T*>(a) + ao, dims.a_stride[last], static_cast<const T*>(b) + bo,
-                   dims.b_stride[last], n, [&](int64_t i, T p, T q) { out[i] = f.test(p, q); });
-      });
-    });
+    rows_of_two(ctx, dims, static_cast<const T*>(a), static_cast<const T*>(b),
+                [=](int64_t first, int64_t n, const T* p, const T* q) {
+                  uint8_t* out = y + first;
+                  for_comparison(op, [=](auto f) {
+                    for (int64_t i = 0; i < n; ++i) out[i] = f.test(p[i], q[i]);
+                  });
+                });
   });
 }
 

@@ -11,8 +11,8 @@ void unary(Context& ctx, UnaryOp op, DType dtype, int64_t n, const void* x, void
     using T = decltype(t);
     const T* in = static_cast<const T*>(x);
     T* out = static_cast<T*>(y);
-    for_unary(op, [&](auto f) {
-      parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
+    parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
+      for_unary(op, [=](auto f) {
 #pragma GCC ivdep
         for (int64_t i = begin; i < end; ++i) out[i] = f.forward(in[i]);
       });
@@ -28,16 +28,19 @@ void unary_gradient(Context& ctx, UnaryOp op, DType dtype, int64_t n, const void
     const T* in = static_cast<const T*>(dy);
     T* out = static_cast<T*>(dx);
     const bool accumulate = write == Write::accumulate;
-    for_unary(op, [&](auto f) {
-      parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
-        if (accumulate) {
+    parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
+      constexpr int64_t kBlock = 512;
+      T added[kBlock];
+      for (int64_t first = begin; first < end; first += kBlock) {
+        const int64_t count = min(kBlock, end - first);
+        T* target = accumulate ? added : out + first;
+        for_unary(op, [=](auto f) {
 #pragma GCC ivdep
-          for (int64_t i = begin; i < end; ++i) out[i] += in[i] * f.derivative(s[i]);
-        } else {
-#pragma GCC ivdep
-          for (int64_t i = begin; i < end; ++i) out[i] = in[i] * f.derivative(s[i]);
-        }
-      });
+          for (int64_t i = 0; i < count; ++i) target[i] = in[first + i] * f.derivative(s[first + i]);
+        });
+        if (!accumulate) continue;
+        for (int64_t i = 0; i < count; ++i) out[first + i] += added[i];
+      }
     });
   });
 }
@@ -47,38 +50,36 @@ namespace {
 template <class T>
 void binary_integers(Context& ctx, BinaryOp op, const StridedDims& dims, const T* a, const T* b, T* y) {
   using U = std::make_unsigned_t<T>;
-  const auto apply = [&](auto f) {
-    for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
-      const int last = dims.rank - 1;
-      T* out = y + first;
-      row_of_two(a + ao, dims.a_stride[last], b + bo, dims.b_stride[last], n,
-                 [&](int64_t i, T p, T q) { out[i] = f(p, q); });
-    });
-  };
-  switch (op) {
-    case BinaryOp::add: return apply([](T p, T q) { return static_cast<T>(U(p) + U(q)); });
-    case BinaryOp::subtract: return apply([](T p, T q) { return static_cast<T>(U(p) - U(q)); });
-    case BinaryOp::multiply: return apply([](T p, T q) { return static_cast<T>(U(p) * U(q)); });
-    case BinaryOp::divide:  // toward negative infinity, as NumPy's floor_divide
-      return apply([](T p, T q) {
-        if (q == 0) return T(0);
-        if (q == -1) return static_cast<T>(U(0) - U(p));
-        const T d = p / q;
-        return static_cast<T>(d - ((p % q != 0 && (p < 0) != (q < 0)) ? 1 : 0));
-      });
-    case BinaryOp::power:
-      return apply([](T p, T q) {
-        if (q < 0) return T(p == 1 ? 1 : p == -1 ? (q % 2 ? -1 : 1) : 0);
-        U result = 1, base = U(p);
-        for (U e = U(q); e; e >>= 1, base *= base)
-          if (e & 1) result *= base;
-        return static_cast<T>(result);
-      });
-    case BinaryOp::maximum: return apply([](T p, T q) { return p > q ? p : q; });
-    case BinaryOp::minimum: return apply([](T p, T q) { return p < q ? p : q; });
-    case BinaryOp::leaky_relu:
-    case BinaryOp::elu: break;  // of floats alone
-  }
+  rows_of_two(ctx, dims, a, b, [=](int64_t first, int64_t n, const T* left, const T* right) {
+    T* out = y + first;
+    const auto apply = [=](auto f) {
+      for (int64_t i = 0; i < n; ++i) out[i] = f(left[i], right[i]);
+    };
+    switch (op) {
+      case BinaryOp::add: return apply([](T p, T q) { return static_cast<T>(U(p) + U(q)); });
+      case BinaryOp::subtract: return apply([](T p, T q) { return static_cast<T>(U(p) - U(q)); });
+      case BinaryOp::multiply: return apply([](T p, T q) { return static_cast<T>(U(p) * U(q)); });
+      case BinaryOp::divide:  // toward negative infinity, as NumPy's floor_divide
+        return apply([](T p, T q) {
+          if (q == 0) return T(0);
+          if (q == -1) return static_cast<T>(U(0) - U(p));
+          const T d = p / q;
+          return static_cast<T>(d - ((p % q != 0 && (p < 0) != (q < 0)) ? 1 : 0));
+        });
+      case BinaryOp::power:
+        return apply([](T p, T q) {
+          if (q < 0) return T(p == 1 ? 1 : p == -1 ? (q % 2 ? -1 : 1) : 0);
+          U result = 1, base = U(p);
+          for (U e = U(q); e; e >>= 1, base *= base)
+            if (e & 1) result *= base;
+          return static_cast<T>(result);
+        });
+      case BinaryOp::maximum: return apply([](T p, T q) { return p > q ? p : q; });
+      case BinaryOp::minimum: return apply([](T p, T q) { return p < q ? p : q; });
+      case BinaryOp::leaky_relu:
+      case BinaryOp::elu: break;  // of floats alone
+    }
+  });
 }
 
 }  // namespace
@@ -92,14 +93,14 @@ void binary(Context& ctx, BinaryOp op, DType dtype, const StridedDims& dims, con
                            static_cast<int64_t*>(y));
   for_float(dtype, [&](auto t) {
     using T = decltype(t);
-    const int last = dims.rank - 1;
-    for_binary(op, [&](auto f) {
-      for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
-        T* out = static_cast<T*>(y) + first;
-        row_of_two(static_cast<const T*>(a) + ao, dims.a_stride[last], static_cast<const T*>(b) + bo,
-                   dims.b_stride[last], n, [&](int64_t i, T p, T q) { out[i] = f.forward(p, q); });
-      });
-    });
+    rows_of_two(ctx, dims, static_cast<const T*>(a), static_cast<const T*>(b),
+                [=](int64_t first, int64_t n, const T* p, const T* q) {
+                  T* out = static_cast<T*>(y) + first;
+                  for_binary(op, [=](auto f) {
+#pragma GCC ivdep
+                    for (int64_t i = 0; i < n; ++i) out[i] = f.forward(p[i], q[i]);
+                  });
+                });
   });
 }
 
@@ -107,20 +108,20 @@ void binary_gradient(Context& ctx, BinaryOp op, int operand, DType dtype, const 
                      const void* b, const void* dy, void* dx) {
   for_float(dtype, [&](auto t) {
     using T = decltype(t);
-    const int last = dims.rank - 1;
-    for_binary(op, [&](auto f) {
-      for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
-        const T* in = static_cast<const T*>(dy) + first;
-        T* out = static_cast<T*>(dx) + first;
-        const T *pa = static_cast<const T*>(a) + ao, *pb = static_cast<const T*>(b) + bo;
-        if (operand == 0)
-          row_of_two(pa, dims.a_stride[last], pb, dims.b_stride[last], n,
-                     [&](int64_t i, T p, T q) { out[i] = in[i] * f.derivative_a(p, q); });
-        else
-          row_of_two(pa, dims.a_stride[last], pb, dims.b_stride[last], n,
-                     [&](int64_t i, T p, T q) { out[i] = in[i] * f.derivative_b(p, q); });
-      });
-    });
+    rows_of_two(ctx, dims, static_cast<const T*>(a), static_cast<const T*>(b),
+                [=](int64_t first, int64_t n, const T* p, const T* q) {
+                  const T* in = static_cast<const T*>(dy) + first;
+                  T* out = static_cast<T*>(dx) + first;
+                  for_binary(op, [=](auto f) {
+                    if (operand == 0) {
+#pragma GCC ivdep
+                      for (int64_t i = 0; i < n; ++i) out[i] = in[i] * f.derivative_a(p[i], q[i]);
+                    } else {
+#pragma GCC ivdep
+                      for (int64_t i = 0; i < n; ++i) out[i] = in[i] * f.derivative_b(p[i], q[i]);
+                    }
+                  });
+                });
   });
 }
 
@@ -193,26 +194,19 @@ void cast(Context& ctx, int64_t n, DType from, const void* x, DType to, double s
       const X* in = static_cast<const X*>(x);
       Y* out = static_cast<Y*>(y);
       const bool plain = scale == 1 && offset == 0;
+      const double added = offset == 0 ? -0.0 : offset;  // + 0 would make 0 of -0
       parallel::ranges(ctx.threads, n, kGrain, [=](int64_t begin, int64_t end, int) {
         if constexpr (std::is_same_v<Y, float> && !std::is_same_v<X, double> && !std::is_same_v<X, int64_t>) {
-          if (plain) {  // without + 0, which makes 0 of -0
-            for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(widen(in[i]));
-            return;
-          }
-          const float s = static_cast<float>(scale), o = static_cast<float>(offset);  // pixels to floats, in SIMD
+          const float s = static_cast<float>(scale), o = static_cast<float>(added);  // pixels to floats, in SIMD
           for (int64_t i = begin; i < end; ++i) out[i] = static_cast<float>(widen(in[i])) * s + o;
-        } else if constexpr (std::is_integral_v<X> && std::is_same_v<Y, int64_t>) {
-          if (plain) {  // exact beyond 2^53
-            for (int64_t i = begin; i < end; ++i) out[i] = static_cast<int64_t>(widen(in[i]));
-            return;
-          }
-          for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + offset);
         } else {
-          if (plain) {
-            for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])));
-            return;
+          if constexpr (std::is_integral_v<X> && std::is_same_v<Y, int64_t>) {
+            if (plain) {  // exact beyond 2^53
+              for (int64_t i = begin; i < end; ++i) out[i] = static_cast<int64_t>(widen(in[i]));
+              return;
+            }
           }
-          for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + offset);
+          for (int64_t i = begin; i < end; ++i) out[i] = convert<Y>(static_cast<double>(widen(in[i])) * scale + added);
         }
       });
     });

@@ -99,13 +99,12 @@ void select(Context& ctx, DType dtype, const StridedDims& dims, const uint8_t* c
             void* y) {
   for_size(dtype, [&](auto t) {
     using T = decltype(t);
-    const int last = dims.rank - 1;
-    for_rows(ctx, dims, [&](int64_t ao, int64_t bo, int64_t first, int64_t n) {
-      T* out = static_cast<T*>(y) + first;
-      const uint8_t* c = condition + first;
-      row_of_two(static_cast<const T*>(a) + ao, dims.a_stride[last], static_cast<const T*>(b) + bo, dims.b_stride[last],
-                 n, [&](int64_t i, T p, T q) { out[i] = c[i] ? p : q; });
-    });
+    rows_of_two(ctx, dims, static_cast<const T*>(a), static_cast<const T*>(b),
+                [=](int64_t first, int64_t n, const T* p, const T* q) {
+                  T* out = static_cast<T*>(y) + first;
+                  const uint8_t* c = condition + first;
+                  for (int64_t i = 0; i < n; ++i) out[i] = c[i] ? p[i] : q[i];
+                });
   });
 }
 

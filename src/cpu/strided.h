@@ -42,24 +42,32 @@ void for_rows(Context& ctx, const StridedDims& dims, const Row& row, int64_t wor
   });
 }
 
-// y[i] = f(a[i], b[i], i) along a row, with the operands that stand still hoisted so that the loop vectorises.
+// count elements of x from number `first`, side by side: where they lie, if they do, else copied into the buffer. One that
+// is repeated is there since the first block.
+template <class T>
+const T* side_by_side(const T* x, int64_t stride, int64_t first, int64_t count, T* buffer) {
+  if (stride == 1) return x + first;
+  if (stride != 0 || first == 0)
+    for (int64_t i = 0; i < count; ++i) buffer[i] = x[(first + i) * stride];
+  return buffer;
+}
+
+// f(first, count, p, q) for runs of the result: its elements number first to first + count, and both operands' side by
+// side. One loop for each function then does for all broadcasts, and vectorises.
 template <class T, class F>
-[[gnu::always_inline]] inline void row_of_two(const T* a, int64_t a_stride, const T* b, int64_t b_stride, int64_t n,
-                                              const F& f) {
-  if (a_stride == 1 && b_stride == 1) {
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) f(i, a[i], b[i]);
-  } else if (a_stride == 1 && b_stride == 0) {
-    const T fixed = *b;
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) f(i, a[i], fixed);
-  } else if (a_stride == 0 && b_stride == 1) {
-    const T fixed = *a;
-#pragma GCC ivdep
-    for (int64_t i = 0; i < n; ++i) f(i, fixed, b[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) f(i, a[i * a_stride], b[i * b_stride]);
-  }
+void rows_of_two(Context& ctx, const StridedDims& dims, const T* a, const T* b, const F& f) {
+  const int last = dims.rank - 1;
+  const int64_t a_stride = dims.a_stride[last], b_stride = dims.b_stride[last];
+  for_rows(ctx, dims, [=](int64_t ao, int64_t bo, int64_t row, int64_t n) {
+    constexpr int64_t kBlock = 512;
+    T a_buffer[kBlock], b_buffer[kBlock];
+    const int64_t block = a_stride == 1 && b_stride == 1 ? n : kBlock;
+    for (int64_t first = 0; first < n; first += block) {
+      const int64_t count = min(block, n - first);
+      f(row + first, count, side_by_side(a + ao, a_stride, first, count, a_buffer),
+        side_by_side(b + bo, b_stride, first, count, b_buffer));
+    }
+  });
 }
 
 }  // namespace mica::kernels::cpu::MICA_CPU_LEVEL
