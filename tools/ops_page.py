@@ -38,7 +38,7 @@ def declarations(path):
         if comment:
             docs.append(comment.group(1))
             continue
-        declared = re.match(r"(?:inline )?(?:Tensors?|TopK|BatchNormResult) (\w+)\(", line)
+        declared = re.match(r"(?:inline )?(?:Tensors?|TopK|BatchNormResult|RecurrentResult) (\w+)\(", line)
         if declared:
             yield declared.group(1), " ".join(docs)
         elif not line.strip():

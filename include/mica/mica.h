@@ -57,6 +57,7 @@
 #include "mica/ops/matmul.h"
 #include "mica/ops/norm.h"
 #include "mica/ops/pool.h"
+#include "mica/ops/recurrent.h"
 #include "mica/ops/reduce.h"
 #include "mica/ops/resize.h"
 #include "mica/ops/softmax.h"

@@ -42,8 +42,8 @@ void for_rows(Context& ctx, const StridedDims& dims, const Row& row, int64_t wor
   });
 }
 
-// count elements of x from number `first`, side by side: where they lie, if they do, else copied into the buffer. One that
-// is repeated is there since the first block.
+// count elements of x from number `first`, side by side: where they lie, if they do, else copied into the buffer. One
+// that is repeated is there since the first block.
 template <class T>
 const T* side_by_side(const T* x, int64_t stride, int64_t first, int64_t count, T* buffer) {
   if (stride == 1) return x + first;

@@ -68,6 +68,27 @@ struct CropArgs {
   int64_t sign = 1;  // of the corners: -1 puts windows back where they were cut out
 };
 
+/// How a recurrent network's step makes h' of h, the step before, and z, the projection of x with the bias; a = h u.
+///   rnn   h' = activation(z + a)
+///   lstm  gates i, f, g, o: c' = f * c + i * g, h' = o * tanh(c'); all sigmoid but g, which is tanh
+///   gru   gates z, r, n: h' = z * h + (1 - z) * n, n = tanh(z_n + r * (a_n + bias_n)), or, unless `reset_after`,
+///         n = tanh(z_n + (r * h) u_n)
+enum class RecurrentCell : uint8_t { rnn, lstm, gru };
+
+/// A recurrent network over a whole sequence: G gates (1, 4, 3) of H units, B rows, T steps.
+struct RecurrentArgs {
+  DType dtype = float32;
+  RecurrentCell cell = RecurrentCell::rnn;
+  int64_t b = 0, t = 0, h = 0;
+  bool reverse = false;  // from the last step to the first
+  bool reset_after = true;
+  UnaryOp activation = UnaryOp::tanh;  // of rnn: one of MICA_FUSED_OPS
+  const uint8_t* mask = nullptr;       // [B,T]: where it is 0 the state stays as it is; null: nowhere
+  const void* u = nullptr;             // [H,G*H]
+  const void* bias = nullptr;          // [G*H], added to a (gru with reset_after); or none
+  const void* drop = nullptr;          // [B,H], by which h is multiplied before u; or none
+};
+
 /// x [outer, n, inner] reduced over n to y [outer, inner].
 struct ReduceArgs {
   DType dtype = float32;

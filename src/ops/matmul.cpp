@@ -5,46 +5,13 @@
 
 #include "mica/ops/elementwise.h"
 #include "mica/ops/manipulate.h"
-#include "ops/common.h"
+#include "ops/product.h"
 
 namespace MICA_EXPORT mica {
 
-namespace {
-
-using kernels::MatmulArgs;
 using kernels::Write;
-
-// A matrix as a kernel sees it: `rows` and `cols` as stored.
-struct Matrix {
-  const Tensor& x;
-  int64_t rows, cols;
-  bool transpose;
-};
-
-// c[batch, M, N] (+)= op(a) op(b); an operand of batch stride 0 serves every product.
-void product(int64_t batch, Matrix a, int64_t a_stride, Matrix b, int64_t b_stride, Tensor& c, Write write,
-             const void* bias = nullptr, UnaryOp activation = UnaryOp::identity) {
-  MatmulArgs args{.dtype = a.x.dtype()};
-  args.m = a.transpose ? a.cols : a.rows;
-  args.k = a.transpose ? a.rows : a.cols;
-  args.n = b.transpose ? b.rows : b.cols;
-  args.transpose_a = a.transpose;
-  args.transpose_b = b.transpose;
-  args.lda = a.cols;
-  args.ldb = b.cols;
-  args.ldc = args.n;
-  args.batch = batch;
-  args.a_batch_stride = a_stride;
-  args.b_batch_stride = b_stride;
-  args.c_batch_stride = args.m * args.n;
-  args.bias = bias;
-  args.activation = activation;
-  args.write = write;
-  Context ctx = context(c.device());
-  kernels_for(c.device()).matmul(ctx, args, a.x.raw(), b.x.raw(), ops::out(c));
-}
-
-}  // namespace
+using ops::Matrix;
+using ops::product;
 
 namespace {
 

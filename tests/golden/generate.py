@@ -583,8 +583,10 @@ if __name__ == "__main__":
         make()
     import arrays  # these use this module
     import npy_files
+    import recurrent
     import training
 
     arrays.make_all()
+    recurrent.make_all()
     training.make_all()
     npy_files.make_all()
