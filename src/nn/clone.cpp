@@ -34,6 +34,11 @@ class Cloner final : public Visitor {
     copy.set(s.key(0).stream);
     s = copy;
   }
+  void carry(const char*, Carry& c) override {
+    Carry copy;
+    for (const Tensor& kept : c.value()) copy.value().push_back(kept.clone());
+    c = copy;
+  }
   void buffer(const char*, Buffer& b) override {
     for (const auto& [from, to] : buffers_)
       if (from == &b.value()) {

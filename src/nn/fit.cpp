@@ -109,6 +109,7 @@ Logs Model::evaluate(const data::Columns& x, const data::Column& y, EvaluateOpti
   std::vector<metrics::Metric> metrics = s.metrics;
   Meter meter(metrics, s.metric_names);
   meter.reset();
+  reset_state();
   Layer layer = s.layer;
   const Tensor extra = nn::penalty(regularized_parameters(layer));
   const double added = extra.defined() ? extra.item() : 0;
@@ -130,6 +131,7 @@ Tensor Model::predict(const data::Columns& x, PredictOptions options) const {
   check_examples("predict", s.inputs, x);
   const ThreadScope threads(options.threads);
   const Tape::Pause pause;
+  reset_state();
   Tensor result;
   for (int64_t begin = 0; begin == 0 || begin < x.size(); begin += options.batch_size) {
     const int64_t end = std::min(begin + options.batch_size, x.size());

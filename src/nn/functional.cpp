@@ -187,15 +187,30 @@ Tensor Graph::run(std::span<const Tensor> xs, Call& call,
                   void (*seen)(const void* f, const Node& node, const Tensor& y), const void* f) const {
   check(xs.size() == inputs_.size(), "functional", "the model takes ", uint64_t{inputs_.size()}, " inputs, got ",
         uint64_t{xs.size()});
-  const Slots slots(slots_);
-  for (size_t i = 0; i < xs.size(); ++i) slots[static_cast<int>(i)] = xs[i];
+  const Slots slots(slots_), masks(slots_);
+  for (size_t i = 0; i < xs.size(); ++i) {
+    slots[static_cast<int>(i)] = xs[i];
+    masks[static_cast<int>(i)] = call.mask(i);
+  }
+  struct Restore {
+    Call& call;
+    std::span<const Tensor> others = call.other_masks_;
+    ~Restore() { call.other_masks_ = others; }
+  } restore{call};
   for (const Node& node : nodes_) {
     try {
+      const int first = slot(node.inputs[0]), rank = slots[first].rank();
+      call.mask_ = masks[first];
       if (node.inputs.size() == 1 && node.outputs == 1) {
-        slots[node.first_slot] = node.layer.forward(slots[slot(node.inputs[0])], call);
+        call.other_masks_ = {};
+        slots[node.first_slot] = node.layer.forward(slots[first], call);
       } else {
-        ops::Small<Tensor> inputs;
-        for (const Value& value : node.inputs) inputs.add(slots[slot(value)]);
+        ops::Small<Tensor> inputs, others;
+        for (const Value& value : node.inputs) {
+          inputs.add(slots[slot(value)]);
+          if (inputs.span().size() > 1) others.add(masks[slot(value)]);
+        }
+        call.other_masks_ = others.span();
         if (node.outputs == 1) {
           slots[node.first_slot] = node.layer.join(inputs.span(), call);
         } else {
@@ -206,6 +221,8 @@ Tensor Graph::run(std::span<const Tensor> xs, Call& call,
             slots[node.first_slot + i] = std::move(outputs[static_cast<size_t>(i)]);
         }
       }
+      call.keep_mask(rank, slots[node.first_slot]);
+      masks[node.first_slot] = call.mask_;
     } catch (Error& e) {
       e.add_layer(node.name);
       throw;
@@ -213,6 +230,7 @@ Tensor Graph::run(std::span<const Tensor> xs, Call& call,
     if (seen) seen(f, node, slots[node.first_slot]);
     for (const int done : node.done) slots[done] = Tensor();
   }
+  call.mask_ = masks[slot(output_)];
   return slots[slot(output_)];
 }
 

@@ -49,6 +49,27 @@ CallScope::CallScope(Building building) : active_(&own_), previous_(std::exchang
 
 CallScope::~CallScope() { current_call = previous_; }
 
+RandomKey Call::key(const RandomStream& stream) {
+  Draws* draws = draws_;
+  while (draws->stream && draws->stream != stream.id() && draws + 1 < draws_ + kStreams) ++draws;
+  draws->stream = stream.id();
+  constexpr uint64_t kApart = 0x9e3779b97f4a7c15u;  // 2^64 / the golden ratio
+  return {stream.key(step_).stream ^ seed_ ^ (kApart * draws->count++), step_};
+}
+
+const Tensor& Call::mask(size_t input) const {
+  static const Tensor kNone;
+  return input == 0 ? mask_ : input <= other_masks_.size() ? other_masks_[input - 1] : kNone;
+}
+
+void Call::keep_mask(int input_rank, const Tensor& y) {
+  if (!mask_.defined()) return;
+  // [B, C] of [B, T, C] has lost the steps, even where C is T.
+  const bool kept =
+      y.rank() >= 2 && (y.rank() > 2 || input_rank <= 2) && y.dim(0) == mask_.dim(0) && y.dim(1) == mask_.dim(1);
+  if (!kept) mask_ = Tensor();
+}
+
 Tensor Call::parameter(const Parameter& p, const Shape& shape, Initializer initializer) {
   if (!p.defined()) {
     check(building_, "layer", "the layer is not built yet: give the model an Input, or call build()");

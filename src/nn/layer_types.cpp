@@ -16,7 +16,9 @@
 #include "mica/nn/merge.h"
 #include "mica/nn/norm.h"
 #include "mica/nn/pool.h"
+#include "mica/nn/recurrent.h"
 #include "mica/nn/reshape.h"
+#include "mica/nn/sequence.h"
 #include "mica/nn/sequential.h"
 
 namespace MICA_EXPORT mica {
@@ -39,10 +41,11 @@ std::vector<Type> built_ins() {
 
 std::vector<Type>& types() {
   static std::vector<Type> all =
-      built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Chain, Concatenate, Conv1D, Conv2D,
-                Conv2DTranspose, Dense, DepthwiseConv2D, Dropout, Embedding, Flatten, GlobalAveragePool1D,
-                GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D, Graph, LayerNorm, MaxPool1D, MaxPool2D, Maximum,
-                Minimum, Multiply, RandomFlip, RandomTranslation, Rescaling, Reshape, Subtract, UpSampling2D,
+      built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Bidirectional, Chain, Concatenate,
+                Conv1D, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, Dropout, Embedding, Flatten,
+                GlobalAveragePool1D, GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D, Graph, GRU, GRUCell,
+                LayerNorm, LSTM, LSTMCell, Masking, MaxPool1D, MaxPool2D, Maximum, Minimum, Multiply, RandomFlip,
+                RandomTranslation, Rescaling, Reshape, RNN, RNNCell, Subtract, TimeDistributed, UpSampling2D,
                 ZeroPadding2D>();
   return all;
 }

@@ -119,11 +119,24 @@ namespace {
 class Streams final : public Visitor {
  public:
   std::vector<RandomStream> found;
+  std::vector<Carry> carries;
 
  private:
   void stream(const char*, RandomStream& s) override { found.push_back(s); }
+  void carry(const char*, Carry& c) override { carries.push_back(c); }
 };
 }  // namespace
+
+namespace {
+class Emptier final : public Visitor {
+  void carry(const char*, Carry& c) override { c.value().clear(); }
+};
+}  // namespace
+
+void Model::reset_state() const {
+  Emptier emptier;
+  state_->layer.visit(emptier);
+}
 
 void Model::visit_state(StateVisitor& v) {
   State& s = *state_;
@@ -145,6 +158,9 @@ void Model::visit_state(StateVisitor& v) {
   v("step", step);
   v("epochs", epochs);
   check(countable(epochs), "model", "it cannot have been trained for ", epochs, " epochs");
+  v.enter("carried");
+  for (size_t i = 0; i < streams.carries.size(); ++i) v(std::to_string(i), streams.carries[i].value());
+  v.leave();
   v.enter("values");
   for_tensors(s.layer, [&](const std::string& name, Tensor& value) { v(name, value); });
   v.leave();

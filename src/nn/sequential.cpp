@@ -19,7 +19,9 @@ Tensor Chain::forward(const Tensor& x, Call& call) const {
   Tensor y = x;
   for (size_t i = 0; i < layers_.size(); ++i) {
     try {
+      const int rank = y.rank();
       y = layers_[i].forward(y, call);
+      call.keep_mask(rank, y);
     } catch (Error& e) {
       e.add_layer(names_[i]);
       throw;

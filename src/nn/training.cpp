@@ -189,7 +189,10 @@ void Training::train_epoch(data::Loader& loader) {
   at_.batch = from.batch;
   at_.examples = from.examples;
   at_.seconds = from.seconds;
-  if (from.batch == 0) meter_.reset();
+  if (from.batch == 0) {
+    meter_.reset();
+    model_.reset_state();
+  }
   for (const auto& c : options_.callbacks) c->on_epoch_begin(at_);
   while (at_.batch < at_.batches && !history_.stopped) {
     loader.next(batch_);

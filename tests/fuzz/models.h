@@ -19,6 +19,9 @@ inline std::vector<nn::Model> models() {
                      nn::AveragePool2D({2, 2}), nn::Activation(gelu), nn::Flatten(), nn::Dropout(0.25),
                      nn::Dense(2, {.activation = softmax})},
       nn::Sequential{nn::Input({3}), shared, nn::Sequential{nn::Dense(3), shared}},
+      nn::Sequential{nn::Input({2}, int64), nn::Embedding(3, 2, {.mask_zero = true}),
+                     nn::Bidirectional(nn::LSTM(2, {.return_sequences = true})), nn::TimeDistributed(nn::Dense(2)),
+                     nn::GRU(2, {.stateful = true, .recurrent_dropout = 0.5})},
       nn::Functional({a, b}, nn::BatchNorm()(nn::Concatenate()({c, nn::Add()({shared(b), c})}))),
   };
 }

@@ -105,3 +105,13 @@ TEST_CASE("dropout layer: the rate is in [0, 1)") {
   CHECK(error_text([] { nn::Dropout(-0.1); }) == "[dropout] the rate must be in [0, 1), got -0.1");
   CHECK(contains(error_text([] { nn::Dropout(std::nan("")); }), "[dropout] the rate must be in [0, 1), got "));
 }
+
+TEST_CASE("dropout layer: one that stands twice in a model drops other elements each time") {
+  struct Twice {
+    nn::Dropout layer{0.5};
+    Tensor operator()(const Tensor& x) const { return layer(x) - layer(x); }
+    void visit(nn::Visitor& v) { v("layer", layer); }
+  };
+  const nn::Model model(Twice{}, nn::Input({1000}));
+  CHECK(sum(abs(in_training(model, ones({1, 1000})))).item() > 0);
+}

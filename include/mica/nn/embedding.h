@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mica/nn/layer.h"
+#include "mica/ops/compare.h"
 #include "mica/ops/index.h"
 
 namespace MICA_EXPORT mica {
@@ -10,6 +11,7 @@ namespace nn {
 struct EmbeddingOptions {
   Initializer initializer = init::uniform();
   Regularizer table_regularizer = {};
+  bool mask_zero = false;  ///< token 0 of [B, T] is padding, which the layers behind pass over (Call::mask)
 };
 
 /// [..., size] from integer tokens [...] within [0, tokens): the model's Input has an integer dtype. Throws Error for a
@@ -29,6 +31,7 @@ class Embedding : public Module<Embedding> {
   Tensor forward(const Tensor& x, Call& call) const {
     check(!is_floating(x.dtype()), "embedding", "the tokens must be integers, as in Input({length}, int64), got ",
           x.dtype());
+    if (options_.mask_zero && x.rank() == 2) call.set_mask(not_equal(x, 0));
     return embedding(call.parameter(table_, {tokens_, size_}, options_.initializer), x);
   }
 
@@ -37,6 +40,7 @@ class Embedding : public Module<Embedding> {
     v("size", size_);
     v("initializer", options_.initializer);
     v("table_regularizer", options_.table_regularizer);
+    v("mask_zero", options_.mask_zero);
     v("table", table_);
   }
 

@@ -49,6 +49,7 @@ class RandomStream {
   RandomStream() : state_(std::make_shared<State>()) {}
   RandomKey key(uint64_t step) const { return {state_->stream, step}; }
   void set(uint64_t stream) const { state_->stream = stream; }
+  const void* id() const { return state_.get(); }  ///< copies have the same
 
  private:
   struct State {
@@ -68,14 +69,25 @@ class Buffer {
   std::shared_ptr<Tensor> tensor_;
 };
 
+/// What a layer keeps from one call to the next (the states of a stateful network): a handle, empty at first. It is not
+/// trained and not saved; Model::reset_state() empties it.
+class Carry {
+ public:
+  Carry() : tensors_(std::make_shared<Tensors>()) {}
+  Tensors& value() const { return *tensors_; }
+
+ private:
+  std::shared_ptr<Tensors> tensors_;
+};
+
 /// What a layer is told when it is called. Nested layers share the outermost call's.
 class Call {
  public:
   bool training() const { return training_; }
   /// The number of the training step.
   uint64_t step() const { return step_; }
-  /// What keys the random numbers of `stream` in this call.
-  RandomKey key(const RandomStream& stream) const { return {stream.key(step_).stream ^ seed_, step_}; }
+  /// What keys the next random numbers of `stream` in this call: others each time that it is asked.
+  RandomKey key(const RandomStream& stream);
   /// Whether this call infers sizes: layers then make their parameters by parameter().
   bool building() const { return building_; }
 
@@ -85,15 +97,34 @@ class Call {
   /// Likewise of a buffer.
   Tensor& buffer(const Buffer& b, const Shape& shape, Initializer initializer);
 
+  /// Which steps of the layer's input [B, T, ...] count: uint8 [B, T], 0 for padding; undefined where all of them do.
+  /// Masking and Embedding make masks, recurrent layers, attention and pools over time mind them. Models hand them on
+  /// from layer to layer while results keep the axes B and T. Of several inputs (`input` > 0) each may have one.
+  const Tensor& mask(size_t input = 0) const;
+  /// Says it of the layer's result; an undefined mask ends it.
+  void set_mask(Tensor mask) { mask_ = std::move(mask); }
+  /// Ends the mask when y, made of an input of that rank, has not kept its axes.
+  void keep_mask(int input_rank, const Tensor& y);
+
   /// The call under way on this thread, or nullptr.
   static Call* current();
 
  private:
   friend class CallScope;
+  friend class Graph;
+  static constexpr int kStreams = 16;
+  struct Draws {
+    const void* stream = nullptr;
+    uint64_t count = 0;
+  };
+
   bool training_ = false;
   bool building_ = false;
   uint64_t step_ = 0;
   uint64_t seed_ = 0;
+  Tensor mask_;
+  std::span<const Tensor> other_masks_;  // of the inputs behind the first
+  Draws draws_[kStreams];                // the last is shared by all streams that find no other
 };
 
 /// Begins a call on this thread, or joins the one under way.
@@ -183,6 +214,8 @@ Tensor join(const T& layer, std::span<const Tensor> xs, Call& call) {
   if constexpr (ForwardsJoined<T>) {
     return layer.forward(xs, call);
   } else if constexpr (ForwardsMany<T>) {
+    if constexpr (ForwardsOne<T>)
+      if (xs.size() == 1) return layer.forward(xs[0], call);
     return layer.forward(xs, call).at(0);
   } else {
     if (xs.size() != 1) wrong_input_count(xs.size());
@@ -212,6 +245,7 @@ class Visitor {
   void operator()(const char* name, Parameter& p) { parameter(name, p); }
   void operator()(const char* name, Buffer& b) { buffer(name, b); }
   void operator()(const char* name, RandomStream& s) { stream(name, s); }
+  void operator()(const char* name, Carry& c) { carry(name, c); }
   void operator()(const char* name, int64_t& value) { config(name, value); }
   void operator()(const char* name, double& value) { config(name, value); }
   void operator()(const char* name, bool& value) { config(name, value); }
@@ -243,6 +277,7 @@ class Visitor {
  protected:
   virtual void parameter(const char*, Parameter&) {}
   virtual void stream(const char*, RandomStream&) {}
+  virtual void carry(const char*, Carry&) {}
   virtual void buffer(const char*, Buffer&) {}
   virtual void config(const char*, int64_t&) {}
   virtual void config(const char*, double&) {}

@@ -10,12 +10,18 @@ namespace nn {
 
 namespace detail {
 
+// The result has the mask of the first input that has one.
+inline void join_masks(Call& call, size_t inputs) {
+  for (size_t i = 1; i < inputs && !call.mask().defined(); ++i) call.set_mask(call.mask(i));
+}
+
 // A layer that folds its inputs, from the left, with a binary function.
 template <class Derived, Tensor (*kFunction)(const Tensor&, const Tensor&)>
 class Merge : public Module<Derived> {
  public:
-  Tensor forward(std::span<const Tensor> xs, Call&) const {
+  Tensor forward(std::span<const Tensor> xs, Call& call) const {
     check(!xs.empty(), Derived::kOp, "there must be at least one input");
+    join_masks(call, xs.size());
     Tensor y = xs[0];
     for (size_t i = 1; i < xs.size(); ++i) y = kFunction(y, xs[i]);
     return y;
@@ -61,8 +67,9 @@ class Concatenate : public Module<Concatenate> {
  public:
   static constexpr const char* kType = "Concatenate";
   explicit Concatenate(int64_t axis = -1) : axis_(axis) { check_axis(); }
-  Tensor forward(std::span<const Tensor> xs, Call&) const {
+  Tensor forward(std::span<const Tensor> xs, Call& call) const {
     check_axis();
+    detail::join_masks(call, xs.size());
     return concat(xs, static_cast<int>(axis_));
   }
   void visit(Visitor& v) { v("axis", axis_); }

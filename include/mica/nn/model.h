@@ -117,6 +117,9 @@ class Model {
   /// numbers depend on. fit does it by itself; it is for loops written by hand.
   void visit_state(StateVisitor& v);
 
+  /// Stateful layers begin anew, from zeros.
+  void reset_state() const;
+
   std::vector<Parameter> parameters() const;
   /// A parameter by its name ("dense.kernel"); throws Error when there is none.
   Parameter parameter(const std::string& name) const;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mica/nn/layer.h"
+#include "mica/ops/compare.h"
 #include "mica/ops/manipulate.h"
 #include "mica/ops/pool.h"
 #include "mica/ops/reduce.h"
@@ -141,9 +142,18 @@ struct GlobalMaxPool1D : detail::GlobalPool<GlobalMaxPool1D, max, 3> {
   static constexpr const char* kType = "GlobalMaxPool1D";
   static constexpr const char* kOp = "global_max_pool1d";
 };
+/// The mean passes over masked steps (Call::mask); where no step counts it is 0.
 struct GlobalAveragePool1D : detail::GlobalPool<GlobalAveragePool1D, mean, 3> {
   static constexpr const char* kType = "GlobalAveragePool1D";
   static constexpr const char* kOp = "global_average_pool1d";
+  Tensor forward(const Tensor& x, Call& call) const {
+    const Tensor& mask = call.mask();
+    if (!mask.defined() || x.rank() != 3) return GlobalPool::forward(x, call);
+    check(mask.shape() == Shape{x.dim(0), x.dim(1)}, kOp, "the mask must be [batch, time], here ",
+          Shape{x.dim(0), x.dim(1)}, ", got ", mask.shape());
+    const Tensor counts = mask.reshape({x.dim(0), x.dim(1), 1}).to(x.dtype());
+    return sum(where(mask.reshape(counts.shape()), x, 0), 1) / maximum(sum(counts, 1), 1);
+  }
 };
 
 }  // namespace nn
