@@ -51,19 +51,26 @@ struct Head {
   }
   // The number of keys, from the first, that causality leaves query i.
   int64_t keys(int64_t i) const { return args.causal ? max(0, min(args.tk, i + 1 + args.tk - args.tq)) : args.tk; }
-  // Sets scores [n] of query i and the keys from j on to -inf where they are masked.
+  // Sets to -inf what is hidden of query i's scores [columns] of the keys from j on, and what is after them up to a
+  // multiple of kLanes, which is returned: rows of one length, without a remainder, are worth more than what is skipped.
   template <class T>
-  void hide(int64_t i, int64_t j, int64_t n_keys, T* scores) const {
-    if (!mask) return;
-    const uint8_t* row = mask + i * args.mask_query + j;
+  int64_t hide(int64_t i, int64_t j, int64_t columns, T* scores) const {
+    const int whole = static_cast<int>((columns + kLanes - 1) / kLanes * kLanes);
+    const int seen = static_cast<int>(max(0, min(columns, keys(i) - j)));
+    if (seen < whole)
+      for (int c = 0; c < whole; ++c) scores[c] = c < seen ? scores[c] : -kInfinity<T>;
+    if (mask) {
+      const uint8_t* row = mask + i * args.mask_query + j;
 #pragma GCC ivdep
-    for (int64_t c = 0; c < n_keys; ++c) scores[c] = row[c] ? scores[c] : -kInfinity<T>;
+      for (int64_t c = 0; c < columns; ++c) scores[c] = row[c] ? scores[c] : -kInfinity<T>;
+    }
+    return whole;
   }
   // By what dropout multiplies these probabilities. `room` holds kKeys + 8.
   template <class T>
-  const T* kept(int64_t i, int64_t j, int64_t n_keys, T* room) const {
+  const T* kept(int64_t i, int64_t j, int64_t columns, T* room) const {
     const uint64_t first = position + static_cast<uint64_t>(i * args.tk + j);
-    const int64_t lead = static_cast<int64_t>(first % 4), blocks = (lead + n_keys + 3) / 4;
+    const int64_t lead = static_cast<int64_t>(first % 4), blocks = (lead + columns + 3) / 4;
     const float rate = static_cast<float>(args.dropout);
     const T scale = static_cast<T>(1 / (1 - args.dropout));
     for (int64_t block = 0; block < blocks; ++block) {
@@ -79,20 +86,33 @@ struct Head {
   uint64_t position;
 };
 
-// c[m, n] (+)= a[m, steps] b, b packed.
+// Packed columns, of which a product may take the first steps alone.
 template <class T>
-void multiply(int64_t m, int64_t n, const T* a, int64_t row, int64_t step, int64_t steps, const T* b, T* c, int64_t ldc,
-              bool accumulate) {
-  const Tile<T> first{.a = a,
-                      .row_stride = row,
-                      .step_stride = step,
-                      .steps = steps,
-                      .b = b,
-                      .c = c,
-                      .ldc = ldc,
-                      .columns = 0,
-                      .accumulate = accumulate};
-  run_tiles(m, n, first, UnaryOp::identity);
+struct Packed {
+  const T* panels;
+  int64_t steps;  // as packed
+};
+
+// c[m, n] (+)= a[m, steps] b. Rows of c have room for whole vectors, which are all written: a tile's last columns cost
+// much more when they are not a vector.
+template <class T>
+void multiply(int64_t m, int64_t n, const T* a, int64_t row, int64_t step, int64_t steps,
+              const std::type_identity_t<Packed<T>>& b, T* c, int64_t ldc, bool accumulate) {
+  constexpr int64_t kWidth = Vector<T>::kWidth;
+  Tile<T> panel{.a = a,
+                .row_stride = row,
+                .step_stride = step,
+                .steps = steps,
+                .b = b.panels,
+                .c = c,
+                .ldc = ldc,
+                .columns = 0,
+                .accumulate = accumulate};
+  for (int64_t j = 0; j < n; j += kPanel<T>) {
+    run_tiles(m, min(kPanel<T>, (n - j + kWidth - 1) / kWidth * kWidth), panel, UnaryOp::identity);
+    panel.b += b.steps * kPanel<T>;
+    panel.c += kPanel<T>;
+  }
 }
 
 // y[rows, n] = x * scale.
@@ -134,22 +154,23 @@ struct ForwardScratch {
   int64_t bytes;
 };
 
-// Scores of query i and `n` keys from j on become exp(score - largest so far); what was summed before is scaled to that.
+// Scores of query i and the keys from j on become exp(score - largest so far); what was summed before is scaled to that.
 template <class T>
-void online_softmax(const Head& head, int64_t i, int64_t j, int64_t n, T* scores, T& largest, T& sum, T* y, T* room) {
-  head.hide(i, j, n, scores);
-  const T here = row_max(scores, n), before = largest;
+void online_softmax(const Head& head, int64_t i, int64_t j, int64_t columns, T* scores, T& largest, T& sum, T* y,
+                    T* room) {
+  const int64_t whole = head.hide(i, j, columns, scores);
+  const T here = row_max(scores, whole), before = largest;
   largest = (here > before) | (here != here) ? here : before;
   const T shift = largest == -kInfinity<T> ? T(0) : largest;  // nothing seen yet
 #pragma GCC ivdep
-  for (int64_t c = 0; c < n; ++c) scores[c] = math::exp(scores[c] - shift);
+  for (int64_t c = 0; c < whole; ++c) scores[c] = math::exp(scores[c] - shift);
   const T decay = math::exp(before - shift);
-  sum = sum * decay + static_cast<T>(row_sum(scores, n));
+  sum = sum * decay + static_cast<T>(row_sum(scores, whole));
   if (decay != T(1))
     for (int64_t c = 0; c < head.args.dv; ++c) y[c] *= decay;
   if (head.args.dropout > 0) {
-    const T* kept = head.kept(i, j, n, room);
-    for (int64_t c = 0; c < n; ++c) scores[c] *= kept[c];
+    const T* kept = head.kept(i, j, columns, room);
+    for (int64_t c = 0; c < columns; ++c) scores[c] *= kept[c];
   }
 }
 
@@ -163,14 +184,10 @@ void attend(const Head& head, int64_t i0, int64_t rows, const T* q, const Forwar
   for (int64_t i = 0; i < rows; ++i) s.largest[i] = -kInfinity<T>, s.sum[i] = T(0);
   for (int64_t j = 0; j < end; j += kKeys) {
     const int64_t columns = min(kKeys, end - j);
-    multiply(rows, columns, s.q, a.d, 1, a.d, s.keys + j * a.d, s.scores, kRow, false);
-    for (int64_t i = 0; i < rows; ++i) {
-      T* row = s.scores + i * kRow;
-      const int64_t n = max(0, min(columns, head.keys(i0 + i) - j));
-      if (n > 0) online_softmax(head, i0 + i, j, n, row, s.largest[i], s.sum[i], s.y + i * width, s.room);
-      fill_zeros(row + n, columns - n);
-    }
-    multiply(rows, a.dv, s.scores, kRow, 1, columns, s.values + j * width, s.y, width, true);
+    multiply(rows, columns, s.q, a.d, 1, a.d, {s.keys + j * a.d, a.d}, s.scores, kRow, false);
+    for (int64_t i = 0; i < rows; ++i)
+      online_softmax(head, i0 + i, j, columns, s.scores + i * kRow, s.largest[i], s.sum[i], s.y + i * width, s.room);
+    multiply(rows, a.dv, s.scores, kRow, 1, columns, {s.values + j * width, min(kKeys, a.tk - j)}, s.y, width, true);
   }
   for (int64_t i = 0; i < rows; ++i) {
     const bool none = s.sum[i] == T(0);
@@ -242,21 +259,21 @@ struct GradientScratch {
   int64_t bytes;
 };
 
-// Of query i and `n` keys from j on: scores p become probabilities (those that dropout left), dp their scores' gradients.
+// Of query i and the keys from j on: scores p become probabilities (those that dropout left), dp the scores' gradients.
 template <class T>
-void score_gradient(const Head& head, int64_t i, int64_t j, int64_t n, T log_sum, T dot, T* p, T* dp, T* room) {
-  head.hide(i, j, n, p);
+void score_gradient(const Head& head, int64_t i, int64_t j, int64_t columns, T log_sum, T dot, T* p, T* dp, T* room) {
+  const int64_t whole = head.hide(i, j, columns, p);
 #pragma GCC ivdep
-  for (int64_t c = 0; c < n; ++c) p[c] = math::exp(p[c] - log_sum);
+  for (int64_t c = 0; c < whole; ++c) p[c] = math::exp(p[c] - log_sum);
   if (head.args.dropout > 0) {
-    const T* kept = head.kept(i, j, n, room);
-    for (int64_t c = 0; c < n; ++c) {
+    const T* kept = head.kept(i, j, columns, room);
+    for (int64_t c = 0; c < columns; ++c) {
       dp[c] = p[c] * (dp[c] * kept[c] - dot);
       p[c] *= kept[c];
     }
   } else {
 #pragma GCC ivdep
-    for (int64_t c = 0; c < n; ++c) dp[c] = p[c] * (dp[c] - dot);
+    for (int64_t c = 0; c < columns; ++c) dp[c] = p[c] * (dp[c] - dot);
   }
 }
 
@@ -275,24 +292,20 @@ void prepare_queries(const Head& head, const T* q, const T* y, const T* dy, cons
   fill_zeros(s.dq, a.tq * packed_width<T>(a.d));
 }
 
-// What queries [i0, i0 + rows) and keys [j0, j0 + columns) add to dq and to the block's dk and dv.
+// What queries [i0, i0 + rows) and the block of keys from j0 on add to dq and to the block's dk and dv.
 template <class T>
-void add_tile(const Head& head, int64_t i0, int64_t rows, int64_t j0, int64_t columns, const T* log_sum,
-              const GradientScratch<T>& s) {
+void add_tile(const Head& head, int64_t i0, int64_t rows, int64_t j0, const T* log_sum, const GradientScratch<T>& s) {
   const AttentionArgs& a = head.args;
-  const int64_t d = packed_width<T>(a.d), dv = packed_width<T>(a.dv);
-  multiply(rows, columns, s.q + i0 * a.d, a.d, 1, a.d, s.keys, s.p, kRow, false);
-  multiply(rows, columns, s.dy + i0 * a.dv, a.dv, 1, a.dv, s.values, s.dp, kRow, false);
-  for (int64_t i = 0; i < rows; ++i) {
-    T *p = s.p + i * kRow, *dp = s.dp + i * kRow;
-    const int64_t n = max(0, min(columns, head.keys(i0 + i) - j0));
-    score_gradient(head, i0 + i, j0, n, log_sum[i0 + i], s.dot[i0 + i], p, dp, s.room);
-    fill_zeros(p + n, columns - n);
-    fill_zeros(dp + n, columns - n);
-  }
-  multiply(columns, a.dv, s.p, 1, kRow, rows, s.dy_columns + i0 * dv, s.dvalues, dv, true);
-  multiply(columns, a.d, s.dp, 1, kRow, rows, s.q_columns + i0 * d, s.dk, d, true);
-  multiply(rows, a.d, s.dp, kRow, 1, columns, s.key_columns, s.dq + i0 * d, d, true);
+  const int64_t d = packed_width<T>(a.d), dv = packed_width<T>(a.dv), block = min(kKeys, a.tk - j0);
+  const int64_t columns = min(block, head.keys(i0 + rows - 1) - j0);
+  if (columns <= 0) return;
+  multiply(rows, columns, s.q + i0 * a.d, a.d, 1, a.d, {s.keys, a.d}, s.p, kRow, false);
+  multiply(rows, columns, s.dy + i0 * a.dv, a.dv, 1, a.dv, {s.values, a.dv}, s.dp, kRow, false);
+  for (int64_t i = 0; i < rows; ++i)
+    score_gradient(head, i0 + i, j0, columns, log_sum[i0 + i], s.dot[i0 + i], s.p + i * kRow, s.dp + i * kRow, s.room);
+  multiply(columns, a.dv, s.p, 1, kRow, rows, {s.dy_columns + i0 * dv, rows}, s.dvalues, dv, true);
+  multiply(columns, a.d, s.dp, 1, kRow, rows, {s.q_columns + i0 * d, rows}, s.dk, d, true);
+  multiply(rows, a.d, s.dp, kRow, 1, columns, {s.key_columns, block}, s.dq + i0 * d, d, true);
 }
 
 template <class T>
@@ -317,10 +330,8 @@ void attention_backward(Context& ctx, const AttentionArgs& a, const T* q, const 
         pack_columns(columns, a.d, keys, a.k.time, false, s.key_columns);
         fill_zeros(s.dk, columns * d_width);
         fill_zeros(s.dvalues, columns * dv_width);
-        for (int64_t i = 0; i < a.tq; i += kQueries) {
-          const int64_t rows = min(kQueries, a.tq - i);
-          if (head.keys(i + rows - 1) > j) add_tile(head, i, rows, j, columns, log_sum + index * a.tq, s);
-        }
+        for (int64_t i = 0; i < a.tq; i += kQueries)
+          add_tile(head, i, min(kQueries, a.tq - i), j, log_sum + index * a.tq, s);
         if (dk) scale_rows(columns, a.d, s.dk, d_width, T(1), head.of(dk, a.k) + j * a.k.time, a.k.time);
         if (dv) scale_rows(columns, a.dv, s.dvalues, dv_width, T(1), head.of(dv, a.v) + j * a.v.time, a.v.time);
       }

@@ -589,7 +589,7 @@ def attention():
         case(f"head_of_{d}_causal", 4, 4, 1, d, causal=True)
     case("wide_values", 6, 9, 2, 8, 19, batch=2)
     case("narrow_values", 6, 9, 2, 33, 3, causal=True)
-    case("one_query_of_many_keys", 1, 140, 2, 8, batch=2, causal=True)
+    case("one_query_of_many_keys", 1, 140, d=8, causal=True)
     case("few_queries_causal", 4, 11, 2, 8, causal=True)
     case("scale_of_its_own", 6, 7, 2, 8, scale=0.9)
     for mask in ("padding", "pairs", "shared", "heads", "shared_heads", "one_head"):
