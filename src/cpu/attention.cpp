@@ -160,7 +160,7 @@ void online_softmax(const Head& head, int64_t i, int64_t j, int64_t columns, T* 
                     T* room) {
   const int64_t whole = head.hide(i, j, columns, scores);
   const T here = row_max(scores, whole), before = largest;
-  largest = (here > before) | (here != here) ? here : before;
+  largest = ((here > before) | (here != here)) ? here : before;
   const T shift = largest == -kInfinity<T> ? T(0) : largest;  // nothing seen yet
 #pragma GCC ivdep
   for (int64_t c = 0; c < whole; ++c) scores[c] = math::exp(scores[c] - shift);

@@ -1,7 +1,6 @@
 // Attention against PyTorch's and against the softmax of all scores, its masks, its dropout, its caches; and rotary.
 #include "mica/ops/attention.h"
 
-#include <array>
 #include <limits>
 
 #include "mica/autograd/gradcheck.h"
@@ -95,11 +94,13 @@ TEST_CASE("attention passes a gradient check, with masks, causal, with dropout a
   const Sizes all[] = {{1, 1, 1, 1, 1, 1}, {2, 3, 3, 2, 4, 4}, {1, 5, 3, 2, 3, 2}, {2, 2, 7, 1, 2, 5},
                        {0, 3, 3, 2, 4, 4}, {2, 0, 3, 1, 2, 2}, {2, 3, 0, 1, 2, 2}, {1, 2, 131, 1, 2, 1},
                        {1, 3, 3, 0, 2, 2}, {1, 3, 4, 1, 2, 0}};
-  for (const auto& [b, tq, tk, n, d, dv] : all) {
+  for (const Sizes& sizes : all) {
+    const int64_t b = sizes.b, tq = sizes.tq, tk = sizes.tk, n = sizes.n;
     CAPTURE(b);
     CAPTURE(tq);
     CAPTURE(tk);
-    const Tensors x = operands(b, tq, tk, n, d, dv);
+    CAPTURE(n);
+    const Tensors x = operands(b, tq, tk, n, sizes.d, sizes.dv);
     const AttentionOptions ways[] = {{},
                                      {.causal = true},
                                      {.scale = 0.7},
@@ -129,13 +130,15 @@ TEST_CASE("attention is the product of softmax(scale q k') and v, gradients incl
   struct Sizes {
     int64_t tq, tk, d, dv;
   };
-  for (const auto& [tq, tk, d, dv] : {Sizes{5, 7, 8, 4}, {150, 150, 70, 70}, {61, 200, 33, 40}, {300, 129, 3, 5}})
+  for (const Sizes& sizes : {Sizes{5, 7, 8, 4}, {150, 150, 70, 70}, {61, 200, 33, 40}, {300, 129, 3, 5}})
     for (const bool causal : {false, true})
       for (const DType dtype : {float32, float64}) {
+        const int64_t tq = sizes.tq, tk = sizes.tk;
         CAPTURE(tq);
         CAPTURE(tk);
         CAPTURE(causal);
-        const Tensors x = operands(1, tq, tk, 2, d, dv, dtype);
+        CAPTURE(dtype);
+        const Tensors x = operands(1, tq, tk, 2, sizes.d, sizes.dv, dtype);
         const Tensor seen = causal ? tri(tq, tk, tk - tq, {dtype}) : ones({tq, tk}, {dtype});
         const Tensors expected = with_gradients(
             [&](const Tensors& t) {
@@ -155,18 +158,18 @@ TEST_CASE("attention is the product of softmax(scale q k') and v, gradients incl
 
 TEST_CASE("self_attention gives the bits that scaled_dot_product_attention gives of its three slices") {
   for (const DType dtype : {float32, float64})
-    for (const auto& [t, heads, d] : {std::array<int64_t, 3>{5, 2, 8}, {131, 3, 5}, {1, 1, 33}}) {
+    for (const Shape& shape : {Shape{5, 2, 8}, {131, 3, 5}, {1, 1, 33}}) {
+      const int64_t t = shape[0], heads = shape[1];
       CAPTURE(t);
-      const Tensor qkv = sample({2, t, 3 * heads * d}, dtype, 4);
+      const Tensor qkv = sample({2, t, 3 * heads * shape[2]}, dtype, 4);
       const AttentionOptions ways[] = {{}, {.causal = true}, {.mask = mask_of({2, t})}, {.dropout = 0.2, .key = kKey}};
       for (const AttentionOptions& way : ways)
-        check_same_bits(
-            with_gradients([&, n = heads](const Tensors& x) { return self_attention(x[0], n, way); }, {qkv}),
-            with_gradients(
-                [&, n = heads](const Tensors& x) {
-                  return attend(slices(x[0], n), way).reshape({2, x[0].dim(1), x[0].dim(2) / 3});
-                },
-                {qkv}));
+        check_same_bits(with_gradients([&](const Tensors& x) { return self_attention(x[0], heads, way); }, {qkv}),
+                        with_gradients(
+                            [&](const Tensors& x) {
+                              return attend(slices(x[0], heads), way).reshape({2, x[0].dim(1), x[0].dim(2) / 3});
+                            },
+                            {qkv}));
     }
 }
 
