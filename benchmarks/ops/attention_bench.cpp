@@ -1,5 +1,5 @@
-// Attention, forward and with its gradient, in the shapes of a small model and of a large one; a step over a cache, which
-// reads bytes rather than multiplies; rotary. Causal ones are counted by what they need, half of the products.
+// Attention and its gradient, in the shapes of a small model and of a large one; a step over a cache, which reads bytes
+// rather than multiplies; rotary. Causal ones are counted by what they need, half of the products.
 #include <mica/mica.h>
 
 #include "machine.h"

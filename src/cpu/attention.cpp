@@ -52,7 +52,7 @@ struct Head {
   // The number of keys, from the first, that causality leaves query i.
   int64_t keys(int64_t i) const { return args.causal ? max(0, min(args.tk, i + 1 + args.tk - args.tq)) : args.tk; }
   // Sets to -inf what is hidden of query i's scores [columns] of the keys from j on, and what is after them up to a
-  // multiple of kLanes, which is returned: rows of one length, without a remainder, are worth more than what is skipped.
+  // multiple of kLanes, which is returned: rows of one length, without a remainder, are worth more than skipping.
   template <class T>
   int64_t hide(int64_t i, int64_t j, int64_t columns, T* scores) const {
     const int whole = static_cast<int>((columns + kLanes - 1) / kLanes * kLanes);
@@ -154,7 +154,7 @@ struct ForwardScratch {
   int64_t bytes;
 };
 
-// Scores of query i and the keys from j on become exp(score - largest so far); what was summed before is scaled to that.
+// Scores of query i and the keys from j on become exp(score - largest so far); what was summed before is scaled to it.
 template <class T>
 void online_softmax(const Head& head, int64_t i, int64_t j, int64_t columns, T* scores, T& largest, T& sum, T* y,
                     T* room) {

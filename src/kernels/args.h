@@ -89,8 +89,9 @@ struct HeadStrides {
   int64_t batch = 0, time = 0, head = 0;
 };
 
-/// Queries q [B,Tq,N,D], keys k [B,Tk,N,D], values v and results y [B,T,N,Dv], each by its strides; dq, dk, dv lie as q, k,
-/// v, dy as y. A mask, where there is one, has its keys side by side, and strides of 0 where it is repeated.
+/// Queries q [B,Tq,N,D], keys k [B,Tk,N,D], values v [B,Tk,N,Dv] and results y [B,Tq,N,Dv], each by its strides; dq,
+/// dk, dv lie as q, k, v, and dy as y. A mask, where there is one, has its keys side by side, and strides of 0 where
+/// it is repeated.
 struct AttentionArgs {
   DType dtype = float32;
   int64_t batch = 0, heads = 0, tq = 0, tk = 0, d = 0, dv = 0;
