@@ -47,6 +47,7 @@
 #include "mica/nn/reshape.h"
 #include "mica/nn/sequence.h"
 #include "mica/nn/sequential.h"
+#include "mica/ops/attention.h"
 #include "mica/ops/augment.h"
 #include "mica/ops/compare.h"
 #include "mica/ops/conv.h"

@@ -1,7 +1,7 @@
 // Sums and maxima of a contiguous row, in lanes that the compiler turns into vectors.
 #pragma once
 
-#include "cpu/common.h"
+#include "cpu/vector.h"
 
 namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
@@ -33,15 +33,24 @@ template <class T>
 // The largest of x[n], n >= 1; NaN where there is one.
 template <class T>
 [[gnu::always_inline]] inline T row_max(const T* x, int64_t n) {
+  using V = Vector<T>;
+  constexpr int64_t kWidth = V::kWidth;
   T best = x[0];
   int64_t i = 0;
-  if (n >= kLanes) {
-    T lanes[kLanes];
-    for (int64_t l = 0; l < kLanes; ++l) lanes[l] = x[l];
-    for (i = kLanes; i + kLanes <= n; i += kLanes)
-      for (int64_t l = 0; l < kLanes; ++l)
-        lanes[l] = ((x[i + l] > lanes[l]) | (x[i + l] != x[i + l])) ? x[i + l] : lanes[l];
-    for (int64_t l = 0; l < kLanes; ++l) best = ((lanes[l] > best) | (lanes[l] != lanes[l])) ? lanes[l] : best;
+  if (n >= kWidth) {
+    typename V::Type lanes = V::load(x);
+    for (i = kWidth; i + kWidth <= n; i += kWidth) {
+      const typename V::Type here = V::load(x + i);
+      lanes = ((here > lanes) | (here != here)) ? here : lanes;
+    }
+    T last[kWidth];
+    V::store(last, lanes);
+    for (int64_t width = kWidth / 2; width > 0; width /= 2)
+      for (int64_t l = 0; l < width; ++l) {
+        const T here = last[l + width];
+        last[l] = ((here > last[l]) | (here != here)) ? here : last[l];
+      }
+    best = last[0];
   }
   for (; i < n; ++i) best = ((x[i] > best) | (x[i] != x[i])) ? x[i] : best;
   return best;

@@ -70,8 +70,20 @@ void pack_columns(int64_t k, int64_t n, const T* b, int64_t ldb, bool transpose,
   for (int64_t j0 = 0; j0 < n; j0 += kColumns) {
     const int64_t columns = min(kColumns, n - j0);
     if (transpose) {
-      for (int64_t j = 0; j < kColumns; ++j)
-        for (int64_t p = 0; p < k; ++p) packed[p * kColumns + j] = j < columns ? b[(j0 + j) * ldb + p] : T(0);
+      // Column by column, in short runs: as one loop over p it becomes scatters, which are slow.
+      for (int64_t p = 0; p < k; p += 8) {
+        const int64_t run = min(8, k - p);
+        for (int64_t j = 0; j < kColumns; ++j) {
+          const T* column = b + (j0 + (j < columns ? j : 0)) * ldb + p;
+          T* to = packed + p * kColumns + j;
+          if (run == 8 && j < columns) {
+#pragma GCC unroll 8
+            for (int64_t q = 0; q < 8; ++q) to[q * kColumns] = column[q];
+          } else {
+            for (int64_t q = 0; q < run; ++q) to[q * kColumns] = j < columns ? column[q] : T(0);
+          }
+        }
+      }
     } else {
       for (int64_t p = 0; p < k; ++p) {
         const T* row = b + p * ldb + j0;

@@ -105,6 +105,35 @@ struct GatherArgs {
   bool shared = false;
 };
 
+/// Where the heads of a sequence lie: element (b, t, n, i) is at b * batch + t * time + n * head + i.
+struct HeadStrides {
+  int64_t batch = 0, time = 0, head = 0;
+};
+
+/// Queries q [B,Tq,N,D], keys k [B,Tk,N,D], values v [B,Tk,N,Dv] and results y [B,Tq,N,Dv], each by its strides; dq,
+/// dk, dv lie as q, k, v, and dy as y. A mask, where there is one, has its keys side by side, and strides of 0 where
+/// it is repeated.
+struct AttentionArgs {
+  DType dtype = float32;
+  int64_t batch = 0, heads = 0, tq = 0, tk = 0, d = 0, dv = 0;
+  HeadStrides q = {}, k = {}, v = {}, y = {};
+  double scale = 1;
+  bool causal = false;  // key j is hidden from query i where j > i + tk - tq
+  const uint8_t* mask = nullptr;
+  int64_t mask_batch = 0, mask_head = 0, mask_query = 0;  // strides
+  double dropout = 0;
+  RandomKey key = {};  // word i%4 of block i/4, i the position in [B,N,Tq,Tk]
+};
+
+/// x [B,T,G,D], of which the first `rotated` heads are turned, the others copied.
+struct RotaryArgs {
+  DType dtype = float32;
+  int64_t batch = 0, time = 0, heads = 0, d = 0, rotated = 0;
+  int64_t offset = 0;
+  double base = 0;
+  bool inverse = false;  // turned back, which is the gradient
+};
+
 /// One update of `n` parameters, all flat. Kingma, Ba, "Adam", ICLR 2015, algorithm 1.
 struct AdamArgs {
   DType dtype = float32;

@@ -543,6 +543,84 @@ def resize():
     family.write()
 
 
+# --- attention: sequences [B,T,N,D] ---
+
+
+def attention():
+    family = Family("attention")
+
+    def case(name, tq, tk, heads=1, d=8, dv=None, batch=1, mask=None, causal=False, scale=None):
+        rng = family.rng(name)
+        inputs = {
+            "q": rng.uniform(-2, 2, (batch, tq, heads, d)),
+            "k": rng.uniform(-2, 2, (batch, tk, heads, d)),
+            "v": rng.uniform(-1, 1, (batch, tk, heads, dv or d)),
+        }
+        full = {"padding": (batch, 1, 1, tk), "pairs": (batch, 1, tq, tk), "shared": (1, 1, tq, tk),
+                "heads": (batch, heads, tq, tk), "shared_heads": (1, heads, tq, tk), "one_head": (batch, 1, tq, tk)}
+        allowed = torch.ones((1, 1, tq, tk), dtype=torch.bool)
+        if mask == "padding":  # a length for each sequence, none of them 0
+            lengths = 1 + rng.integers(0, tk, batch)
+            allowed = torch.arange(tk)[None, None, None, :] < torch.as_tensor(lengths)[:, None, None, None]
+        elif mask:
+            allowed = torch.as_tensor(rng.uniform(0, 1, full[mask]) < 0.6)
+            allowed[..., 0] = True
+        if mask:
+            shape = {"padding": (batch, tk), "pairs": (batch, tq, tk), "shared": (1, tq, tk)}.get(mask, full[mask])
+            inputs["mask"] = allowed.to(torch.uint8).reshape(shape)
+        if causal:  # aligned at the end
+            allowed = allowed & torch.ones((tq, tk), dtype=torch.bool).tril(tk - tq)
+
+        def forward(q, k, v, mask=None):
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=scale)
+            return y.transpose(1, 2)
+
+        args = {"causal": causal, "scale": scale or 0}
+        family.add(name, "scaled_dot_product_attention", args, inputs, forward)
+
+    for t, heads, d in ((1, 1, 8), (3, 2, 8), (17, 1, 16), (65, 1, 4), (129, 1, 3)):
+        for causal in (False, True):
+            case(f"{t}x{t}{'_causal' if causal else ''}", t, t, heads, d, batch=2 if t < 5 else 1, causal=causal)
+    case("two_key_blocks_and_some", 9, 271, d=3)
+    case("two_key_blocks_and_some_causal", 70, 271, d=3, causal=True)
+    for d in (1, 33, 64, 128):
+        case(f"head_of_{d}", 2, 3, 2, d)
+        case(f"head_of_{d}_causal", 4, 4, 1, d, causal=True)
+    case("wide_values", 6, 9, 2, 8, 19, batch=2)
+    case("narrow_values", 6, 9, 2, 33, 3, causal=True)
+    case("one_query_of_many_keys", 1, 140, d=8, causal=True)
+    case("few_queries_causal", 4, 11, 2, 8, causal=True)
+    case("scale_of_its_own", 6, 7, 2, 8, scale=0.9)
+    for mask in ("padding", "pairs", "shared", "heads", "shared_heads", "one_head"):
+        for causal in (False, True):
+            case(f"mask_{mask}{'_causal' if causal else ''}", 4, 6, 3, 4, batch=2, mask=mask, causal=causal)
+    case("mask_padding_long_causal", 135, 135, 1, 2, mask="padding", causal=True)
+    case("mask_heads_long", 60, 133, 2, 2, mask="heads")
+
+    # Pairs (i, i + D/2) turned by position * base^(-2i/D): Su et al., "RoFormer", 2021, eq. 34, as complex numbers.
+    def rotary(name, shape, heads=0, offset=0, base=10000.0):
+        half = shape[3] // 2
+        angles = np.arange(offset, offset + shape[1])[:, None] * base ** (-np.arange(half) / half)
+        turn = torch.as_tensor(np.exp(1j * angles))[None, :, None, :]
+
+        def forward(x):
+            z = torch.complex(x[..., :half], x[..., half:])
+            z = torch.cat([z[:, :, : heads or shape[2]] * turn, z[:, :, heads or shape[2] :]], 2)
+            return torch.cat([z.real, z.imag], 3)
+
+        args = {"heads": heads, "offset": offset, "base": base}
+        family.add(name, "rotary", args, {"x": family.rng(name).uniform(-1, 1, shape)}, forward)
+
+    rotary("rotary", (2, 5, 3, 8))
+    rotary("rotary_of_2", (1, 17, 1, 2))
+    rotary("rotary_of_66", (2, 3, 2, 66), offset=7)
+    rotary("rotary_some_heads", (2, 4, 6, 8), heads=4)
+    rotary("rotary_base", (1, 6, 2, 16), base=500.0)
+    rotary("rotary_far", (1, 3, 1, 32), offset=999_997)
+    family.write()
+
+
 # --- random numbers ---
 
 # The known answers for philox4x32 with 10 rounds that its authors publish (Random123, kat_vectors): counter, key,
@@ -579,7 +657,7 @@ def random():
 
 
 if __name__ == "__main__":
-    for make in (conv, conv_transpose, pool, matmul, softmax, loss, dense, elementwise, norm, resize, random):
+    for make in (conv, conv_transpose, pool, matmul, softmax, loss, dense, elementwise, norm, attention, resize, random):
         make()
     import arrays  # these use this module
     import npy_files
