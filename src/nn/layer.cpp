@@ -58,7 +58,7 @@ RandomKey Call::key(const RandomStream& stream) {
 }
 
 const Tensor& Call::mask(size_t input) const {
-  static const Tensor kNone;
+  static const Tensor kNone{};
   return input == 0 ? mask_ : input <= other_masks_.size() ? other_masks_[input - 1] : kNone;
 }
 
