@@ -13,6 +13,7 @@
 #include "mica/nn/functional.h"
 #include "mica/nn/merge.h"
 #include "mica/nn/norm.h"
+#include "mica/nn/recurrent.h"
 #include "mica/nn/reshape.h"
 #include "mica/nn/sequential.h"
 #include "mica/ops/compare.h"
@@ -116,8 +117,19 @@ nn::History fit_images(nn::FitOptions options) {
   return model.fit(columns, y, std::move(options));
 }
 
+// A state that goes from batch to batch, and random numbers within the steps.
+nn::History fit_stateful(nn::FitOptions options) {
+  nn::Sequential model{nn::Input({4, 2}), nn::LSTM(5, {.stateful = true, .recurrent_dropout = 0.3}), nn::Dense(1)};
+  model.compile({.optimizer = optim::Adam(), .loss = losses::mean_squared_error});
+  const Tensor x = random_uniform({96, 4, 2}, -1, 1, {.stream = 8});
+  options.validation_split = 0;
+  options.shuffle = false;
+  return model.fit(x, mean(x, {1, 2}).reshape({96, 1}), std::move(options));
+}
+
 TEST_CASE("resume: a training that is killed after any batch goes on to the same weights, optimizer and history") {
-  for (const Setting& setting : {Setting{"small", fit_small}, {"weighted", fit_weighted}, {"images", fit_images}}) {
+  for (const Setting& setting :
+       {Setting{"small", fit_small}, {"weighted", fit_weighted}, {"images", fit_images}, {"stateful", fit_stateful}}) {
     CAPTURE(setting.name);
     const auto fit = setting.fit;
     const TempDir dir;
