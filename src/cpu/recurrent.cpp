@@ -201,7 +201,10 @@ void run(Context& ctx, const RecurrentArgs& args, T* gates, T* y, T* inner, T* h
         const int64_t row = first + i, at = row * steps + t;
         if (args.mask[at]) continue;
         copy_row(n, h + row * n, y + at * n);
-        if (c) copy_row(n, c + row * n, inner + at * n);
+        if (c)
+          copy_row(n, c + row * n, inner + at * n);
+        else if (inner)  // the gradient multiplies it with 0
+          std::memset(inner + at * n, 0, static_cast<size_t>(n) * sizeof(T));
       }
     }
   });

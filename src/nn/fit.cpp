@@ -5,6 +5,7 @@
 #include "mica/autograd/tape.h"
 #include "mica/core/threads.h"
 #include "nn/training.h"
+#include "nn/visitors.h"
 #include "ops/common.h"
 
 namespace MICA_EXPORT mica {
@@ -109,7 +110,7 @@ Logs Model::evaluate(const data::Columns& x, const data::Column& y, EvaluateOpti
   std::vector<metrics::Metric> metrics = s.metrics;
   Meter meter(metrics, s.metric_names);
   meter.reset();
-  reset_state();
+  const WithoutCarry anew(s.layer);
   Layer layer = s.layer;
   const Tensor extra = nn::penalty(regularized_parameters(layer));
   const double added = extra.defined() ? extra.item() : 0;
@@ -131,7 +132,7 @@ Tensor Model::predict(const data::Columns& x, PredictOptions options) const {
   check_examples("predict", s.inputs, x);
   const ThreadScope threads(options.threads);
   const Tape::Pause pause;
-  reset_state();
+  const WithoutCarry anew(s.layer);
   Tensor result;
   for (int64_t begin = 0; begin == 0 || begin < x.size(); begin += options.batch_size) {
     const int64_t end = std::min(begin + options.batch_size, x.size());

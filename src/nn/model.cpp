@@ -129,7 +129,9 @@ class Streams final : public Visitor {
 
 namespace {
 class Emptier final : public Visitor {
-  void carry(const char*, Carry& c) override { c.value().clear(); }
+  void carry(const char*, Carry& c) override {
+    if (!c.value().empty()) c.value().clear();
+  }
 };
 }  // namespace
 
@@ -193,6 +195,9 @@ class Mover final : public Visitor {
  private:
   void buffer(const char*, Buffer& b) override {
     if (b.value().defined()) b.value() = b.value().to(device_);
+  }
+  void carry(const char*, Carry& c) override {
+    for (Tensor& kept : c.value()) kept = kept.to(device_);
   }
   Device device_;
 };

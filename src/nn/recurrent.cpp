@@ -92,7 +92,7 @@ RecurrentResult Recurrent::run(const Tensor& x, const RecurrentState& first, con
     check(kept.size() == (cell_ == Cell::lstm ? 2 : 1) && kept[0].rank() == 2, name(), "the kept state is not its own");
     check(kept[0].dim(0) == x.dim(0), name(),
           "a stateful layer goes on with as many sequences as before: ", kept[0].dim(0), ", got ", x.dim(0),
-          "; reset_state() begins anew");
+          "; reset_state() begins anew, and the batch size of fit must divide the examples");
     in.h = kept[0];
     if (cell_ == Cell::lstm) in.c = kept[1];
   }

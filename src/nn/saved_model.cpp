@@ -76,6 +76,7 @@ Model Model::load(const std::string& path) {
     set_tensors(graph.layer, file, true);
     // A call on no examples: it costs no memory whatever the file claims, and shows that all the shapes fit.
     Tape::Pause pause;
+    const WithoutCarry anew(graph.layer);
     CallScope scope(CallScope::Inference{});
     Tensors none;
     for (const Input& input : graph.inputs) none.push_back(empty(input.shape.with_first(0), {input.dtype}));

@@ -6,6 +6,7 @@
 #include "mica/nn/sequential.h"
 #include "nn/format.h"
 #include "nn/model_state.h"
+#include "nn/visitors.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
@@ -42,6 +43,7 @@ std::string Model::summary() const {
   check(s.built, "summary", "the model is not built: give it an Input, or fit it");
   std::vector<Row> rows;
   Tape::Pause pause;
+  const WithoutCarry anew(s.layer);
   CallScope scope(CallScope::Inference{});
   const Device device = parameters().empty() ? Device::cpu() : parameters()[0].value().device();
   Tensors xs;
@@ -51,6 +53,7 @@ std::string Model::summary() const {
   }
   const auto row = [&](const std::string& name, Layer layer) {
     const Tensor x = layer.join(xs, scope.call());
+    scope.call().keep_mask(xs[0].rank(), x);
     xs = {x};
     const int64_t n = elements(nn::parameters(layer));
     rows.push_back({name + " (" + layer.type() + ")", batch_shape(x.shape().tail()), n ? grouped(n) : ""});

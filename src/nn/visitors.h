@@ -52,6 +52,23 @@ void for_tensors(Layer& layer, F f) {
   layer.visit(visitor);
 }
 
+/// While in scope a layer carries nothing from one call to the next: what it carried comes back after it. For calls in
+/// passing: evaluate, predict, a summary.
+class WithoutCarry final : public Visitor {
+ public:
+  explicit WithoutCarry(Layer layer) { layer.visit(*this); }
+  ~WithoutCarry() {
+    for (size_t i = kept_.size(); i-- > 0;) kept_[i].first.value() = std::move(kept_[i].second);
+  }
+  WithoutCarry(const WithoutCarry&) = delete;
+  WithoutCarry& operator=(const WithoutCarry&) = delete;
+
+ private:
+  void carry(const char*, Carry& c) override { kept_.emplace_back(c, std::exchange(c.value(), {})); }
+
+  std::vector<std::pair<Carry, Tensors>> kept_;
+};
+
 /// `layer`, or the earlier layer_of(i) of which it is a copy that shares its parameters: a layer that is written down
 /// twice is one, and is saved once. `leaves` has the first parameter of each layer so far, and gets this one's.
 template <class LayerOf>

@@ -166,7 +166,8 @@ Tensor rotary(const Tensor& x, const RotaryOptions& options) {
   check(x.dim(3) % 2 == 0, "rotary", "the features of a head must be even in number, got ", x.shape());
   check(options.heads >= 0 && options.heads <= x.dim(2), "rotary", "the heads must be in [0, ", x.dim(2), "], got ",
         options.heads);
-  check(options.offset >= 0, "rotary", "the offset must not be negative, got ", options.offset);
+  check(options.offset >= 0 && options.offset <= (int64_t{1} << 53), "rotary", "the offset must be in [0, 2^53], got ",
+        options.offset);
   check(std::isfinite(options.base) && options.base > 0, "rotary", "the base must be finite and positive, got ",
         options.base);
   kernels::RotaryArgs args{.dtype = x.dtype(),

@@ -1,6 +1,7 @@
 // Recurrent networks over whole sequences: checks, forward and gradient.
 #include "mica/ops/recurrent.h"
 
+#include "mica/ops/compare.h"
 #include "ops/product.h"
 
 namespace MICA_EXPORT mica {
@@ -63,6 +64,11 @@ Tensor first_state(const Tensor& given, const Shape& shape, const Tensor& like) 
   return given.defined() ? given : zeros(shape, {like.dtype(), like.device()});
 }
 
+Tensor without_masked(const Tensor& x, const Tensor& mask) {
+  const Tape::Pause pause;
+  return where(mask.reshape({x.dim(0), x.dim(1), 1}), x, 0);
+}
+
 // The gradient of a recurrent kernel [H, G*H] from what it was multiplied with [B,T,H] and the gradient of the product
 // [B,T,G*H]: of z and r first, where n was multiplied with something else.
 void split_gradient(const Tensor& previous, const Tensor& reset, const Tensor& dz, const Gradients::Out& du) {
@@ -85,7 +91,9 @@ void split_gradient(const Tensor& previous, const Tensor& reset, const Tensor& d
 
 RecurrentResult recurrent(const char* op, RecurrentCell cell, const RecurrentInputs& in, UnaryOp activation,
                           bool reset_after) {
-  const Tensor &x = in.x, &w = in.kernel, &u = in.recurrent_kernel;
+  const Tensor &w = in.kernel, &u = in.recurrent_kernel;
+  // Whatever stands in masked steps, NaN too, takes no part: it would in the kernel's gradient.
+  const Tensor x = in.mask.defined() ? without_masked(in.x, in.mask) : in.x;
   const int64_t rows = x.dim(0) * x.dim(1), features = w.dim(0), width = u.dim(1);
   const Shape states{x.dim(0), u.dim(0)};
   const bool is_rnn = cell == RecurrentCell::rnn, is_lstm = cell == RecurrentCell::lstm;
@@ -106,9 +114,11 @@ RecurrentResult recurrent(const char* op, RecurrentCell cell, const RecurrentInp
   Context ctx = context(x.device());
   kernels_for(x.device()).recurrent(ctx, args, ops::out(gates), ops::out(y), ops::out(inner), ops::out(h), ops::out(c));
 
-  Tape* tape = Tape::recording(x, w, u, in.bias, in.recurrent_bias, in.h, in.c);
+  Tape* tape = Tape::recording(in.x, w, u, in.bias, in.recurrent_bias, in.h, in.c);
   if (!tape) return {y, h, c};
-  const auto gradient = [=, reverse = in.reverse, mask = in.mask, dropout = in.recurrent_dropout](Gradients& g) {
+  const bool masked = in.mask.defined(), drops = in.recurrent_dropout.defined();
+  const auto gradient = [=, reverse = in.reverse](Gradients& g) {
+    const Tensor mask = masked ? g.saved(8) : Tensor(), dropout = drops ? g.saved(9) : Tensor();
     const Tensor &xs = g.saved(0), &kernel = g.saved(1), &recurrent_kernel = g.saved(2), &out = g.saved(3);
     const TensorOptions alike{out.dtype(), out.device()};
     const auto last = [&](int i) { return g.dy(i).defined() ? g.dy(i).clone() : zeros(states, alike); };
@@ -145,13 +155,13 @@ RecurrentResult recurrent(const char* op, RecurrentCell cell, const RecurrentInp
     if (g.needs(6)) g.add(6, dc);
   };
   // What a cell does not have is saved as what is there anyway: a record holds no undefined tensor.
-  const Tensor& inside = is_rnn ? y : inner;
+  const Tensor &inside = is_rnn ? y : inner, &mask = masked ? in.mask : y, &dropout = drops ? in.recurrent_dropout : y;
   if (is_lstm)
-    tape->record(op, {&x, &w, &u, &in.bias, &in.recurrent_bias, &in.h, &in.c}, {&y, &h, &c},
-                 {&x, &w, &u, &y, &gates, &inside, &h0, &c0}, gradient);
+    tape->record(op, {&in.x, &w, &u, &in.bias, &in.recurrent_bias, &in.h, &in.c}, {&y, &h, &c},
+                 {&x, &w, &u, &y, &gates, &inside, &h0, &c0, &mask, &dropout}, gradient);
   else
-    tape->record(op, {&x, &w, &u, &in.bias, &in.recurrent_bias, &in.h, &in.c}, {&y, &h},
-                 {&x, &w, &u, &y, &gates, &inside, &h0, &c0}, gradient);
+    tape->record(op, {&in.x, &w, &u, &in.bias, &in.recurrent_bias, &in.h, &in.c}, {&y, &h},
+                 {&x, &w, &u, &y, &gates, &inside, &h0, &c0, &mask, &dropout}, gradient);
   return {y, h, c};
 }
 

@@ -177,6 +177,21 @@ TEST_CASE("a warm step of every convolution: no malloc, no block from the system
   check_warm_steps(model, x, y);
 }
 
+TEST_CASE("a warm step over masked sequences: no malloc, no block from the system, no lock") {
+  const ThreadScope scope(2);
+  const nn::Sequential model{
+      nn::Input({12}, int64),
+      nn::Embedding(20, 8, {.mask_zero = true}),
+      nn::Bidirectional(nn::LSTM(6, {.return_sequences = true, .dropout = 0.1, .recurrent_dropout = 0.1})),
+      nn::RNN(6, {.return_sequences = true}),
+      nn::TimeDistributed(nn::Dense(5)),
+      nn::GRU(4),
+      nn::Dense(2),
+  };
+  const Tensor x = random_uniform({16, 12}, 0, 20, {.stream = 3}).to(int64), y = zeros({16, 2});
+  check_warm_steps(model, x, y);
+}
+
 TEST_CASE("fit, from the third batch on: no malloc, no block from the system, and no lock but the batch's hand-off") {
   for (const int threads : {1, 2}) {
     CAPTURE(threads);

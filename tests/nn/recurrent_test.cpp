@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "mica/autograd/tape.h"
 #include "mica/nn/dropout.h"
 #include "mica/nn/embedding.h"
@@ -145,10 +147,40 @@ TEST_CASE("a mask ends where steps end, and follows branches of a graph") {
   CHECK(close(y[1], {0, 0, 0}));  // nothing to average
   // [2, 3] of [2, 3, ...]: three units are no three steps.
   const nn::Sequential ended{nn::Input({3}, int64), nn::Embedding(5, 2, {.mask_zero = true}), nn::GRU(3),
-                             nn::Reshape({3, 1}), nn::GRU(2)};
+                             nn::Reshape({3, 1}), nn::GRU(2, {.bias_initializer = nn::init::ones})};
   const Tensor none = tensor({{0, 0, 0}}, {int64});
   const nn::Layer last = ended.layer().as<nn::Chain>()->layers()[3];
   CHECK(same_bits(ended(none), last(zeros({1, 3, 1}))));
+  CHECK(min(abs(ended(none))).item() > 0);  // it would be 0, were all steps masked
+}
+
+TEST_CASE("pools over time pass over masked steps; what has none is 0") {
+  struct Mask {  // says which steps count
+    Tensor steps;
+    Tensor forward(const Tensor& in, nn::Call& call) const {
+      if (!call.building()) call.set_mask(steps);
+      return in;
+    }
+    void visit(nn::Visitor&) {}
+  };
+  const Tensor x = tensor({-1, 2, -3, 1, 9, 9, 1, 1, 1, 1, 1, 1}).reshape({2, 3, 2});
+  const Mask mask{tensor({{1, 1, 0}, {0, 0, 0}}).to(uint8)};
+  const nn::Sequential most{nn::Input({3, 2}), mask, nn::GlobalMaxPool1D()};
+  CHECK(close(most(x), tensor({{-1, 2}, {0, 0}}), kExact));
+  const nn::Sequential average{nn::Input({3, 2}), mask, nn::GlobalAveragePool1D()};
+  CHECK(close(average(x), tensor({{-2, 1.5}, {0, 0}}), kExact));
+}
+
+TEST_CASE("a summary drops masks where the model does, and shows a stateful model as it is") {
+  const nn::Sequential model{nn::Input({6}, int64), nn::Embedding(10, 4, {.mask_zero = true}), nn::Reshape({3, 8}),
+                             nn::LSTM(4, {.stateful = true})};
+  const Tensor tokens = ones({3, 6}, {int64});
+  const Tensor first = model(tokens), expected = model(tokens);
+  model.reset_state();
+  CHECK(same_bits(model(tokens), first));
+  CHECK(model.summary().find("lstm (LSTM)") != std::string::npos);
+  model.predict(tokens.slice(0, 2));
+  CHECK(same_bits(model(tokens), expected));  // neither left anything behind
 }
 
 TEST_CASE("the first state may be given and the last one taken, in graphs and by hand") {
@@ -191,7 +223,9 @@ TEST_CASE("a stateful layer goes on where the call before ended, until its state
   const Tensor first = model(slice(kX, {{}, {0, 3}})), second = model(slice(kX, {{}, {3, 5}}));
   CHECK(close(concat({first, second}, 1), whole, kPointwise));
   CHECK(error_text([&] { model(kX.slice(0, 2)); }) ==
-        "lstm: [lstm] a stateful layer goes on with as many sequences as before: 3, got 2; reset_state() begins anew");
+        "lstm: [lstm] a stateful layer goes on with as many sequences as before: 3, got 2; reset_state() begins anew, "
+        "and the batch "
+        "size of fit must divide the examples");
   model.reset_state();
   CHECK(same_bits(model(kX.slice(0, 2)), whole.slice(0, 2)));
   CHECK(same_bits(model.predict(kX), whole));  // a pass over data begins from zeros
@@ -275,6 +309,9 @@ TEST_CASE("recurrent models are saved with all their options, and predict the sa
   const nn::Model loaded = nn::Model::load(dir.file("m.safetensors"));
   CHECK(same_bits(loaded.predict(kX), model.predict(kX)));
   CHECK(loaded.parameters().size() == model.parameters().size());
+  nn::Sequential stateful{nn::Input({5, 4}), nn::LSTM(3, {.stateful = true})};
+  stateful.save(dir.file("s.safetensors"));
+  CHECK(same_bits(nn::Model::load(dir.file("s.safetensors"))(kX), stateful(kX)));
 }
 
 TEST_CASE("TimeDistributed applies a layer to each step") {
@@ -293,6 +330,8 @@ TEST_CASE("recurrent layers refuse what does not fit") {
       {"[lstm] the activation is an RNN's to choose", [] { nn::LSTM(2, {.activation = relu}); }},
       {"[lstm] reset_after is of GRU", [] { nn::LSTM(2, {.reset_after = false}); }},
       {"[gru] forget_bias is of LSTM", [] { nn::GRU(2, {.forget_bias = 0}); }},
+      {"[gru] a cell of another kind cannot share its parameters", [] { nn::LSTMCell(nn::GRU(2)); }},
+      {"[masking] the value must be a number, got nan", [] { nn::Masking(std::nan("")); }},
       {"[bidirectional] merge must be concat, sum, mul or ave, got max",
        [] { nn::Bidirectional(nn::GRU(2), {"max"}); }},
   });

@@ -394,7 +394,7 @@ TEST_CASE("self_attention, cached_attention and rotary refuse what does not fit"
          rotary(x.reshape({2, 3, 8, 3}));
        }},
       {"[rotary] the heads must be in [0, 4], got 5", [=] { rotary(r, {.heads = 5}); }},
-      {"[rotary] the offset must not be negative, got -1", [=] { rotary(r, {.offset = -1}); }},
+      {"[rotary] the offset must be in [0, 2^53], got -1", [=] { rotary(r, {.offset = -1}); }},
       {"[rotary] the base must be finite and positive, got 0", [=] { rotary(r, {.base = 0}); }},
   });
 }

@@ -1,6 +1,7 @@
 // Recurrent networks over sequences against PyTorch, Keras and ONNX, and their gradients.
 #include "mica/ops/recurrent.h"
 
+#include <cmath>
 #include <limits>
 
 #include "mica/autograd/gradcheck.h"
@@ -150,7 +151,41 @@ TEST_CASE("numbers in masked steps change nothing, whatever they are") {
       return joined(run(kind.op, in, kind.reset_after, kind.activation));
     };
     CHECK(close(result(spoiled), result(xs), kExact));
+    const auto gradients = [&](Tensors of) {
+      Tape tape;
+      for (Tensor& x : of) tape.watch(x);
+      return tape.gradient(sum(result(of)), of);
+    };
+    const Tensors clean = gradients(xs), of_spoiled = gradients(spoiled);
+    for (size_t i = 0; i < clean.size(); ++i) CHECK(close(of_spoiled[i], clean[i], kExact));
   }
+}
+
+TEST_CASE("gradients of masked sequences do not depend on what memory held before") {
+  for (const Kind& kind : kKinds) {
+    CAPTURE(kind.op);
+    const Tensors xs = samples(kind, {4, 6, 5, 16});
+    RecurrentInputs in = inputs(names(kind), xs);
+    in.mask = some_mask(4, 6);
+    for (int i = 0; i < 4; ++i) {
+      Tensors spoil;  // blocks of the sizes that the op asks for, handed back full of NaN
+      for (const int64_t width : {16, 48, 64}) spoil.push_back(full({4, 6, width}, std::nan(""), {float64}));
+    }
+    Tape tape;
+    tape.watch(in.recurrent_kernel);
+    const Tensors du = tape.gradient(sum(run(kind.op, in, kind.reset_after, kind.activation).y), {in.recurrent_kernel});
+    CHECK(all(isfinite(du[0])).item() == 1);
+  }
+}
+
+TEST_CASE("a mask that is written to before backward is noticed") {
+  RecurrentInputs in = inputs(names({"gru"}), samples({"gru"}, {2, 3, 2, 2}));
+  in.mask = ones({2, 3}, {uint8});
+  Tape tape;
+  tape.watch(in.x);
+  const Tensor loss = sum(gru(in).y);
+  in.mask.fill(0);
+  CHECK(error_text([&] { tape.gradient(loss, {in.x}); }).find("gru") != std::string::npos);
 }
 
 TEST_CASE("two halves of a sequence, the second from the state of the first, are the whole one") {

@@ -31,7 +31,7 @@ class Embedding : public Module<Embedding> {
   Tensor forward(const Tensor& x, Call& call) const {
     check(!is_floating(x.dtype()), "embedding", "the tokens must be integers, as in Input({length}, int64), got ",
           x.dtype());
-    if (options_.mask_zero && x.rank() == 2) call.set_mask(not_equal(x, 0));
+    call.set_mask(options_.mask_zero && x.rank() == 2 ? not_equal(x, 0) : Tensor());  // a sequence begins here
     return embedding(call.parameter(table_, {tokens_, size_}, options_.initializer), x);
   }
 

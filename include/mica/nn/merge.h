@@ -31,7 +31,8 @@ class Merge : public Module<Derived> {
 
 }  // namespace detail
 
-/// The sum, difference, product, largest or smallest of the inputs, element by element; shapes broadcast.
+/// The sum, difference, product, largest or smallest of the inputs, element by element; shapes broadcast. Of masked
+/// sequences the first one's mask is the result's.
 struct Add : detail::Merge<Add, mica::add> {
   static constexpr const char* kType = "Add";
   static constexpr const char* kOp = "add";

@@ -1,6 +1,8 @@
 // Pooling: over windows, or over all of an image or sequence.
 #pragma once
 
+#include <limits>
+
 #include "mica/nn/layer.h"
 #include "mica/ops/compare.h"
 #include "mica/ops/manipulate.h"
@@ -96,6 +98,15 @@ class Pool1D : public Module<Derived> {
   Padding padding_ = Padding::valid;
 };
 
+// The mask of x [N, T, C] as [N, T, 1], undefined where all steps count.
+inline Tensor steps_that_count(const char* op, const Tensor& x, const Call& call) {
+  const Tensor& mask = call.mask();
+  if (!mask.defined() || x.rank() != 3) return {};
+  check(mask.shape() == Shape{x.dim(0), x.dim(1)}, op, "the mask must be [batch, time], here ",
+        Shape{x.dim(0), x.dim(1)}, ", got ", mask.shape());
+  return mask.reshape({x.dim(0), x.dim(1), 1});
+}
+
 // A layer that reduces all axes between the first and the last.
 template <class Derived, Tensor (*kReduce)(const Tensor&, const Axes&, bool), int kRank>
 class GlobalPool : public Module<Derived> {
@@ -137,22 +148,24 @@ struct GlobalAveragePool2D : detail::GlobalPool<GlobalAveragePool2D, mean, 4> {
   static constexpr const char* kType = "GlobalAveragePool2D";
   static constexpr const char* kOp = "global_average_pool2d";
 };
-/// Likewise over time: [N, C] from sequences [N, T, C].
+/// Likewise over time, passing over masked steps (Call::mask): [N, C] from sequences [N, T, C], 0 where no step counts.
 struct GlobalMaxPool1D : detail::GlobalPool<GlobalMaxPool1D, max, 3> {
   static constexpr const char* kType = "GlobalMaxPool1D";
   static constexpr const char* kOp = "global_max_pool1d";
+  Tensor forward(const Tensor& x, Call& call) const {
+    const Tensor steps = detail::steps_that_count(kOp, x, call);
+    if (!steps.defined()) return GlobalPool::forward(x, call);
+    const Tensor most = max(where(steps, x, -std::numeric_limits<double>::infinity()), 1);
+    return where(any(steps, 1), most, 0);
+  }
 };
-/// The mean passes over masked steps (Call::mask); where no step counts it is 0.
 struct GlobalAveragePool1D : detail::GlobalPool<GlobalAveragePool1D, mean, 3> {
   static constexpr const char* kType = "GlobalAveragePool1D";
   static constexpr const char* kOp = "global_average_pool1d";
   Tensor forward(const Tensor& x, Call& call) const {
-    const Tensor& mask = call.mask();
-    if (!mask.defined() || x.rank() != 3) return GlobalPool::forward(x, call);
-    check(mask.shape() == Shape{x.dim(0), x.dim(1)}, kOp, "the mask must be [batch, time], here ",
-          Shape{x.dim(0), x.dim(1)}, ", got ", mask.shape());
-    const Tensor counts = mask.reshape({x.dim(0), x.dim(1), 1}).to(x.dtype());
-    return sum(where(mask.reshape(counts.shape()), x, 0), 1) / maximum(sum(counts, 1), 1);
+    const Tensor steps = detail::steps_that_count(kOp, x, call);
+    if (!steps.defined()) return GlobalPool::forward(x, call);
+    return sum(where(steps, x, 0), 1) / maximum(sum(steps.to(x.dtype()), 1), 1);
   }
 };
 

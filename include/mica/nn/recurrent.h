@@ -13,8 +13,9 @@ struct RecurrentOptions {
   bool return_state = false;      ///< besides the result the last state h and, of an LSTM, c: more outputs
   bool go_backwards = false;      ///< from the last step to the first; results stay at their steps
   /// Each call goes on from the last state of the one before, of as many sequences, whose gradient ends there:
-  /// truncated backpropagation through time. fit, evaluate and predict begin from zeros (fit each epoch); so does what
-  /// follows Model::reset_state().
+  /// truncated backpropagation through time. fit, evaluate and predict begin from zeros (fit each epoch), which takes
+  /// a batch_size that divides the examples, and of fit no shuffle; so does what follows Model::reset_state(). A
+  /// stateful model is one thread's, predict included.
   bool stateful = false;
   bool use_bias = true;
   double dropout = 0;            ///< in training: of the features of x, for all steps of a sequence the same
@@ -30,7 +31,8 @@ struct RecurrentOptions {
   Regularizer bias_regularizer = {};
 };
 
-/// The state of a network between two steps, [B,units] each; c is an LSTM's. Undefined: zeros.
+/// The state of a network between two steps, [B,units] each; c is an LSTM's. Undefined: zeros, or what a stateful layer
+/// has kept.
 struct RecurrentState {
   Tensor h = {}, c = {};
 };
@@ -60,6 +62,7 @@ class Recurrent {
   const Parameter& recurrent_bias() const { return recurrent_bias_; }      ///< of a GRU with reset_after: [3 * units]
   const RecurrentOptions& options() const { return options_; }
   int64_t units() const { return units_; }
+  Cell cell() const { return cell_; }
 
  protected:
   RecurrentResult run(const Tensor& x, const RecurrentState& first, const Tensor& mask, Call& call) const;
@@ -95,8 +98,12 @@ class RecurrentCell : public Module<Derived>, public Recurrent {
  public:
   RecurrentCell() : Recurrent(kCell, 1, {}) {}
   explicit RecurrentCell(int64_t units, RecurrentOptions options = {}) : Recurrent(kCell, units, options) {}
-  /// With the parameters of a layer.
-  explicit RecurrentCell(const Recurrent& layer) : Recurrent(layer) {}
+  /// With the parameters of a layer of its kind.
+  explicit RecurrentCell(const Recurrent& layer) : Recurrent(layer) {
+    check(layer.cell() == kCell, name(), "a cell of another kind cannot share its parameters");
+    options_.stateful = false;
+    carry_ = {};
+  }
   /// The state after one more step, x [B,features].
   RecurrentState operator()(const Tensor& x, const RecurrentState& state) const {
     const RecurrentResult r = run(step(x), state);
@@ -147,7 +154,8 @@ class GRU : public detail::RecurrentLayer<GRU, detail::Cell::gru> {
 };
 
 /// One step of them, for loops written by hand: `state = cell(x, state)`. The numbers are those of the layer, whose
-/// parameters a cell can share: `nn::LSTMCell cell(lstm)`. A batch axis, no time: x [B,features].
+/// parameters a cell can share: `nn::LSTMCell cell(lstm)`; but for dropout, which each step draws anew. A batch axis,
+/// no time: x [B,features].
 class RNNCell : public detail::RecurrentCell<RNNCell, detail::Cell::rnn> {
  public:
   static constexpr const char* kType = "RNNCell";

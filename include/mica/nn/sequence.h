@@ -15,7 +15,10 @@ class Masking : public Module<Masking> {
  public:
   static constexpr const char* kType = "Masking";
 
-  explicit Masking(double value = 0) : value_(value) {}
+  /// Throws Error for NaN, which nothing is equal to.
+  explicit Masking(double value = 0) : value_(value) {
+    check(value == value, "masking", "the value must be a number, got ", value);
+  }
 
   Tensor forward(const Tensor& x, Call& call) const {
     check(x.rank() == 3, "masking", "the input must be [batch, time, features], got ", x.shape());
