@@ -140,6 +140,7 @@ class ConfigReader final : public Visitor {
   }
   void layer(const char* name, Layer& v) override {
     if (const Parsed* value = find(name)) v = reader_.layer(*value, paths_.back(), depth_ + 1);
+    if (!v.defined()) malformed(reader_.path(), at(name), " is missing");
   }
   void enter(const char* name) override {
     static const Parsed kNothing = Parsed::object();
