@@ -429,6 +429,9 @@ TEST_CASE("load: configuration of convolution, pooling and children") {
   spoiled = parts;
   spoiled.graph["nodes"][0]["config"]["inner"]["type"] = "Missing";
   CHECK(rejection(spoiled) == "node \"inner\": its type \"Missing\" is not registered; register_layer makes it known");
+  spoiled = parts_of(nn::Sequential{nn::Input({3, 2}), nn::Bidirectional(nn::GRU(2))});
+  spoiled.graph["nodes"][0]["config"].erase("backward");
+  CHECK(rejection(spoiled) == "node \"bidirectional\" \"backward\" is missing");
 }
 
 TEST_CASE("load: tensors that are missing, too many, or of another shape or dtype") {
