@@ -8,6 +8,7 @@
 #include <unordered_set>
 
 #include "mica/autograd/tape.h"
+#include "mica/nn/key_value_cache.h"
 #include "nn/visitors.h"
 
 namespace MICA_EXPORT mica {
@@ -47,6 +48,8 @@ CallScope::CallScope(Building building) : active_(&own_), previous_(std::exchang
   own_.seed_ = building.seed;
 }
 
+CallScope::CallScope(KeyValueCache& cache) : CallScope(Inference{}) { own_.cache_ = &cache; }
+
 CallScope::~CallScope() { current_call = previous_; }
 
 RandomKey Call::key(const RandomStream& stream) {
@@ -69,6 +72,8 @@ void Call::keep_mask(int input_rank, const Tensor& y) {
       y.rank() >= 2 && (y.rank() > 2 || input_rank <= 2) && y.dim(0) == mask_.dim(0) && y.dim(1) == mask_.dim(1);
   if (!kept) mask_ = Tensor();
 }
+
+int64_t Call::position() const { return cache_ ? cache_->length() : 0; }
 
 Tensor Call::parameter(const Parameter& p, const Shape& shape, Initializer initializer) {
   if (!p.defined()) {

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "mica/nn/activation.h"
+#include "mica/nn/attention.h"
 #include "mica/nn/augment.h"
 #include "mica/nn/conv1d.h"
 #include "mica/nn/conv2d.h"
@@ -16,10 +17,12 @@
 #include "mica/nn/merge.h"
 #include "mica/nn/norm.h"
 #include "mica/nn/pool.h"
+#include "mica/nn/position.h"
 #include "mica/nn/recurrent.h"
 #include "mica/nn/reshape.h"
 #include "mica/nn/sequence.h"
 #include "mica/nn/sequential.h"
+#include "mica/nn/transformer.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
@@ -42,11 +45,12 @@ std::vector<Type> built_ins() {
 std::vector<Type>& types() {
   static std::vector<Type> all =
       built_ins<Activation, Add, Average, AveragePool1D, AveragePool2D, BatchNorm, Bidirectional, Chain, Concatenate,
-                Conv1D, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, Dropout, Embedding, Flatten,
+                Conv1D, Conv2D, Conv2DTranspose, Dense, DepthwiseConv2D, Dropout, Embedding, FeedForward, Flatten,
                 GlobalAveragePool1D, GlobalAveragePool2D, GlobalMaxPool1D, GlobalMaxPool2D, Graph, GRU, GRUCell,
-                LayerNorm, LSTM, LSTMCell, Masking, MaxPool1D, MaxPool2D, Maximum, Minimum, Multiply, RandomFlip,
-                RandomTranslation, Rescaling, Reshape, RNN, RNNCell, Subtract, TimeDistributed, UpSampling2D,
-                ZeroPadding2D>();
+                LayerNorm, LSTM, LSTMCell, Masking, MaxPool1D, MaxPool2D, Maximum, Minimum, MultiHeadCrossAttention,
+                MultiHeadSelfAttention, Multiply, PositionEmbedding, RandomFlip, RandomTranslation, Rescaling, Reshape,
+                RNN, RNNCell, SinusoidalPositionEncoding, Subtract, TimeDistributed, TransformerDecoderLayer,
+                TransformerEncoderLayer, UpSampling2D, ZeroPadding2D>();
   return all;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/counts.h"
+#include "mica/nn/key_value_cache.h"
 #include "nn/model_state.h"
 #include "nn/names.h"
 #include "nn/visitors.h"
@@ -96,6 +97,14 @@ Tensor Model::operator()(const Tensor& x) const {
 Tensor Model::operator()(std::span<const Tensor> xs) const {
   CallScope scope(state_->step);
   return forward(xs, scope.call());
+}
+
+Tensor Model::operator()(std::span<const Tensor> xs, KeyValueCache& cache) const {
+  CallScope scope(cache);
+  cache.begin_call();
+  Tensor y = forward(xs, scope.call());
+  cache.end_call();
+  return y;
 }
 
 Tensor Model::forward(const Tensor& x, Call& call) const { return state_->layer.forward(x, call); }

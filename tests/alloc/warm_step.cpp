@@ -195,6 +195,22 @@ TEST_CASE("a warm step over masked sequences: no malloc, no block from the syste
   check_warm_steps(model, x, y);
 }
 
+TEST_CASE("a warm step of attention: no malloc, no block from the system, no lock") {
+  const ThreadScope scope(2);
+  const nn::Sequential model{
+      nn::Input({12}, int64),
+      nn::Embedding(20, 8, {.mask_zero = true}),
+      nn::PositionEmbedding(12),
+      nn::SinusoidalPositionEncoding(),
+      nn::TransformerEncoderLayer(2, 16, {.norm_first = true, .dropout = 0.1, .rotary = true}),
+      nn::TransformerEncoderLayer(2, 16, {.activation = gelu, .causal = true}),
+      nn::GlobalAveragePool1D(),
+      nn::Dense(2),
+  };
+  const Tensor x = random_uniform({16, 12}, 0, 20, {.stream = 3}).to(int64), y = zeros({16, 2});
+  check_warm_steps(model, x, y);
+}
+
 TEST_CASE("fit, from the third batch on: no malloc, no block from the system, and no lock but the batch's hand-off") {
   for (const int threads : {1, 2}) {
     CAPTURE(threads);

@@ -12,6 +12,7 @@ namespace mica::fuzz {
 inline std::vector<nn::Model> models() {
   const nn::Layer shared = nn::Dense(3, {.activation = tanh});
   const nn::Symbol a = nn::Input({3}), b = nn::Input({3}, float32, "b"), c = shared(a);
+  const nn::Symbol c1 = nn::Input({2, 2}), c2 = nn::Input({1, 2}, float32, "context");
   return {
       nn::Sequential{nn::Input({3}), nn::Dense(2)},
       nn::Sequential{nn::Input({6, 6, 1}), nn::RandomFlip(), nn::RandomTranslation(1), nn::Rescaling(0.5, -1),
@@ -22,6 +23,10 @@ inline std::vector<nn::Model> models() {
       nn::Sequential{nn::Input({2}, int64), nn::Embedding(3, 2, {.mask_zero = true}),
                      nn::Bidirectional(nn::LSTM(2, {.return_sequences = true})), nn::TimeDistributed(nn::Dense(2)),
                      nn::GRU(2, {.stateful = true, .recurrent_dropout = 0.5})},
+      nn::Sequential{nn::Input({2}, int64), nn::Embedding(3, 4), nn::PositionEmbedding(2),
+                     nn::SinusoidalPositionEncoding(),
+                     nn::TransformerEncoderLayer(2, 3, {.norm_first = true, .dropout = 0.5, .rotary = true})},
+      nn::Functional({c1, c2}, nn::TransformerDecoderLayer(1, 2)({c1, nn::MultiHeadCrossAttention(1)({c2, c1})})),
       nn::Functional({a, b}, nn::BatchNorm()(nn::Concatenate()({c, nn::Add()({shared(b), c})}))),
   };
 }

@@ -663,8 +663,10 @@ if __name__ == "__main__":
     import npy_files
     import recurrent
     import training
+    import transformer
 
     arrays.make_all()
     recurrent.make_all()
     training.make_all()
+    transformer.make_all()
     npy_files.make_all()

@@ -219,9 +219,7 @@ TEST_CASE("fit: a network of depthwise, grouped, dilated and transposed convolut
     for (int64_t j = 0; j < 16; ++j) difference += (j < 8 ? 1.0f : -1.0f) * x.data<float>()[16 * i + j];
     y.mutable_data<float>()[i] = difference > 0 ? 1 : 0;
   }
-  set_seed(3);
   nn::Sequential model{
-      nn::Input({4, 4, 1}),
       nn::Conv2D(4, 3, {.padding = Padding::same, .activation = relu, .dilation = 2}),
       nn::DepthwiseConv2D(3, {.padding = Padding::same}),
       nn::Conv2DTranspose(4, 2, {.strides = 2, .activation = relu}),
@@ -229,6 +227,7 @@ TEST_CASE("fit: a network of depthwise, grouped, dilated and transposed convolut
       nn::Flatten(),
       nn::Dense(1, {.activation = sigmoid}),
   };
+  model.build(nn::Input({4, 4, 1}), 3);
   model.compile({.optimizer = optim::Adam({.learning_rate = 0.01}), .loss = losses::binary_crossentropy});
   const auto loss = model.fit(x, y, {.epochs = 30, .batch_size = 16, .seed = 1})["loss"];
   CHECK(loss.back() < 0.3 * loss.front());

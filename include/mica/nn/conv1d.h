@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mica/nn/activation.h"
-#include "mica/nn/layer.h"
+#include "mica/nn/weights.h"
 #include "mica/ops/conv.h"
 #include "mica/ops/manipulate.h"
 
@@ -31,7 +31,7 @@ class Conv1D : public Module<Conv1D> {
   /// Throws Error unless filters, the kernel's size, strides, dilation and groups are at least 1, and groups divides
   /// filters.
   Conv1D(int64_t filters, int64_t kernel, Conv1DOptions options = {})
-      : filters_(filters), size_(kernel), options_(options) {
+      : filters_(filters), size_(kernel), options_(options), weights_(options) {
     check(filters >= 1, "conv1d", "there must be at least 1 filter, got ", filters);
     windows("conv1d", 1, kernel, options.strides, Padding::same, options.dilation);
     check(options.groups >= 1, "conv1d", "groups must be at least 1, got ", options.groups);
@@ -45,8 +45,8 @@ class Conv1D : public Module<Conv1D> {
     check(groups >= 1 && x.dim(2) % groups == 0, "conv1d", "groups must divide the channels: ", groups,
           " groups, input ", x.shape());
     windows("conv1d", x.dim(1), size_, options_.strides, options_.padding, options_.dilation);
-    const Tensor kernel = call.parameter(kernel_, {size_, x.dim(2) / groups, filters_}, options_.kernel_initializer);
-    const Tensor bias = options_.use_bias ? call.parameter(bias_, {filters_}, options_.bias_initializer) : Tensor();
+    const Tensor kernel = weights_.kernel({size_, x.dim(2) / groups, filters_}, call);
+    const Tensor bias = weights_.bias(filters_, call);
     // Images of one row.
     return options_.activation.after(squeeze(conv2d(expand_dims(x, 1), expand_dims(kernel, 0), bias,
                                                     {.strides = {1, options_.strides},
@@ -65,23 +65,17 @@ class Conv1D : public Module<Conv1D> {
     v("dilation", options_.dilation);
     v("groups", options_.groups);
     v("activation", options_.activation);
-    v("use_bias", options_.use_bias);
-    v("kernel_initializer", options_.kernel_initializer);
-    v("bias_initializer", options_.bias_initializer);
-    v("kernel_regularizer", options_.kernel_regularizer);
-    v("bias_regularizer", options_.bias_regularizer);
-    v("kernel", kernel_);
-    if (options_.use_bias) v("bias", bias_);
+    weights_.visit(v);
   }
 
-  const Parameter& kernel() const { return kernel_; }  ///< [K, C / groups, filters]
-  const Parameter& bias() const { return bias_; }      ///< [filters]
+  const Parameter& kernel() const { return weights_.kernel(); }  ///< [K, C / groups, filters]
+  const Parameter& bias() const { return weights_.bias(); }      ///< [filters]
 
  private:
   int64_t filters_ = 1;
   int64_t size_ = 1;
   Conv1DOptions options_;
-  Parameter kernel_, bias_;
+  detail::Weights weights_;
 };
 
 }  // namespace nn

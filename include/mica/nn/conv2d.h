@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mica/nn/activation.h"
-#include "mica/nn/layer.h"
+#include "mica/nn/weights.h"
 #include "mica/ops/conv.h"
 
 namespace MICA_EXPORT mica {
@@ -30,7 +30,7 @@ class Conv2D : public Module<Conv2D> {
   /// Throws Error unless filters, the kernel's sizes, strides, dilation and groups are at least 1, and groups divides
   /// filters.
   Conv2D(int64_t filters, Size2 kernel, Conv2DOptions options = {})
-      : filters_(filters), size_(kernel), options_(options) {
+      : filters_(filters), size_(kernel), options_(options), weights_(options) {
     check(filters >= 1, "conv2d", "there must be at least 1 filter, got ", filters);
     windows("conv2d", 1, kernel.h, options.strides.h, Padding::same, options.dilation.h);
     windows("conv2d", 1, kernel.w, options.strides.w, Padding::same, options.dilation.w);
@@ -44,9 +44,8 @@ class Conv2D : public Module<Conv2D> {
     const int64_t groups = options_.groups;
     check(groups >= 1 && x.dim(3) % groups == 0, "conv2d", "groups must divide the channels: ", groups,
           " groups, input ", x.shape());
-    const Tensor kernel =
-        call.parameter(kernel_, {size_.h, size_.w, x.dim(3) / groups, filters_}, options_.kernel_initializer);
-    const Tensor bias = options_.use_bias ? call.parameter(bias_, {filters_}, options_.bias_initializer) : Tensor();
+    const Tensor kernel = weights_.kernel({size_.h, size_.w, x.dim(3) / groups, filters_}, call);
+    const Tensor bias = weights_.bias(filters_, call);
     return options_.activation.after(conv2d(x, kernel, bias,
                                             {.strides = options_.strides,
                                              .padding = options_.padding,
@@ -63,23 +62,17 @@ class Conv2D : public Module<Conv2D> {
     v("dilation", options_.dilation);
     v("groups", options_.groups);
     v("activation", options_.activation);
-    v("use_bias", options_.use_bias);
-    v("kernel_initializer", options_.kernel_initializer);
-    v("bias_initializer", options_.bias_initializer);
-    v("kernel_regularizer", options_.kernel_regularizer);
-    v("bias_regularizer", options_.bias_regularizer);
-    v("kernel", kernel_);
-    if (options_.use_bias) v("bias", bias_);
+    weights_.visit(v);
   }
 
-  const Parameter& kernel() const { return kernel_; }  ///< [KH, KW, C / groups, filters]
-  const Parameter& bias() const { return bias_; }      ///< [filters]
+  const Parameter& kernel() const { return weights_.kernel(); }  ///< [KH, KW, C / groups, filters]
+  const Parameter& bias() const { return weights_.bias(); }      ///< [filters]
 
  private:
   int64_t filters_ = 1;
   Size2 size_;
   Conv2DOptions options_;
-  Parameter kernel_, bias_;
+  detail::Weights weights_;
 };
 
 }  // namespace nn

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mica/nn/activation.h"
-#include "mica/nn/layer.h"
+#include "mica/nn/weights.h"
 #include "mica/ops/conv.h"
 
 namespace MICA_EXPORT mica {
@@ -29,7 +29,7 @@ class Conv2DTranspose : public Module<Conv2DTranspose> {
   Conv2DTranspose() = default;
   /// Throws Error unless filters, the kernel's sizes, strides and dilation are at least 1, and for causal padding.
   Conv2DTranspose(int64_t filters, Size2 kernel, Conv2DTransposeOptions options = {})
-      : filters_(filters), size_(kernel), options_(options) {
+      : filters_(filters), size_(kernel), options_(options), weights_(options) {
     check(filters >= 1, kOp, "there must be at least 1 filter, got ", filters);
     windows(kOp, 1, kernel.h, options.strides.h, Padding::same, options.dilation.h);
     windows(kOp, 1, kernel.w, options.strides.w, Padding::same, options.dilation.w);
@@ -38,8 +38,8 @@ class Conv2DTranspose : public Module<Conv2DTranspose> {
 
   Tensor forward(const Tensor& x, Call& call) const {
     check(x.rank() == 4, kOp, "the input must be images [N,H,W,C], got ", x.shape());
-    const Tensor kernel = call.parameter(kernel_, {size_.h, size_.w, filters_, x.dim(3)}, options_.kernel_initializer);
-    const Tensor bias = options_.use_bias ? call.parameter(bias_, {filters_}, options_.bias_initializer) : Tensor();
+    const Tensor kernel = weights_.kernel({size_.h, size_.w, filters_, x.dim(3)}, call);
+    const Tensor bias = weights_.bias(filters_, call);
     return options_.activation.after(conv2d_transpose(x, kernel, bias,
                                                       {.strides = options_.strides,
                                                        .padding = options_.padding,
@@ -54,17 +54,11 @@ class Conv2DTranspose : public Module<Conv2DTranspose> {
     v("padding", options_.padding);
     v("dilation", options_.dilation);
     v("activation", options_.activation);
-    v("use_bias", options_.use_bias);
-    v("kernel_initializer", options_.kernel_initializer);
-    v("bias_initializer", options_.bias_initializer);
-    v("kernel_regularizer", options_.kernel_regularizer);
-    v("bias_regularizer", options_.bias_regularizer);
-    v("kernel", kernel_);
-    if (options_.use_bias) v("bias", bias_);
+    weights_.visit(v);
   }
 
-  const Parameter& kernel() const { return kernel_; }  ///< [KH, KW, filters, C]
-  const Parameter& bias() const { return bias_; }      ///< [filters]
+  const Parameter& kernel() const { return weights_.kernel(); }  ///< [KH, KW, filters, C]
+  const Parameter& bias() const { return weights_.bias(); }      ///< [filters]
 
  private:
   static constexpr const char* kOp = "conv2d_transpose";
@@ -72,7 +66,7 @@ class Conv2DTranspose : public Module<Conv2DTranspose> {
   int64_t filters_ = 1;
   Size2 size_;
   Conv2DTransposeOptions options_;
-  Parameter kernel_, bias_;
+  detail::Weights weights_;
 };
 
 }  // namespace nn

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "mica/nn/activation.h"
-#include "mica/nn/layer.h"
+#include "mica/nn/weights.h"
 #include "mica/ops/conv.h"
 
 namespace MICA_EXPORT mica {
@@ -30,7 +30,8 @@ class DepthwiseConv2D : public Module<DepthwiseConv2D> {
 
   DepthwiseConv2D() = default;
   /// Throws Error unless the kernel's sizes, strides, dilation and depth_multiplier are at least 1.
-  explicit DepthwiseConv2D(Size2 kernel, DepthwiseConv2DOptions options = {}) : size_(kernel), options_(options) {
+  explicit DepthwiseConv2D(Size2 kernel, DepthwiseConv2DOptions options = {})
+      : size_(kernel), options_(options), weights_(options) {
     windows(kOp, 1, kernel.h, options.strides.h, Padding::same, options.dilation.h);
     windows(kOp, 1, kernel.w, options.strides.w, Padding::same, options.dilation.w);
     check(options.depth_multiplier >= 1, kOp, "depth_multiplier must be at least 1, got ", options.depth_multiplier);
@@ -42,9 +43,8 @@ class DepthwiseConv2D : public Module<DepthwiseConv2D> {
     check(c >= 1, kOp, "the images have no channels: ", x.shape());
     windows(kOp, x.dim(1), size_.h, options_.strides.h, options_.padding, options_.dilation.h);
     windows(kOp, x.dim(2), size_.w, options_.strides.w, options_.padding, options_.dilation.w);
-    const Tensor kernel = call.parameter(kernel_, {size_.h, size_.w, c, multiplier}, options_.kernel_initializer);
-    const Tensor bias =
-        options_.use_bias ? call.parameter(bias_, {c * multiplier}, options_.bias_initializer) : Tensor();
+    const Tensor kernel = weights_.kernel({size_.h, size_.w, c, multiplier}, call);
+    const Tensor bias = weights_.bias(c * multiplier, call);
     return options_.activation.after(conv2d(x, kernel.reshape({size_.h, size_.w, 1, c * multiplier}), bias,
                                             {.strides = options_.strides,
                                              .padding = options_.padding,
@@ -60,24 +60,18 @@ class DepthwiseConv2D : public Module<DepthwiseConv2D> {
     v("padding", options_.padding);
     v("dilation", options_.dilation);
     v("activation", options_.activation);
-    v("use_bias", options_.use_bias);
-    v("kernel_initializer", options_.kernel_initializer);
-    v("bias_initializer", options_.bias_initializer);
-    v("kernel_regularizer", options_.kernel_regularizer);
-    v("bias_regularizer", options_.bias_regularizer);
-    v("kernel", kernel_);
-    if (options_.use_bias) v("bias", bias_);
+    weights_.visit(v);
   }
 
-  const Parameter& kernel() const { return kernel_; }  ///< [KH, KW, C, depth_multiplier]
-  const Parameter& bias() const { return bias_; }      ///< [C * depth_multiplier]
+  const Parameter& kernel() const { return weights_.kernel(); }  ///< [KH, KW, C, depth_multiplier]
+  const Parameter& bias() const { return weights_.bias(); }      ///< [C * depth_multiplier]
 
  private:
   static constexpr const char* kOp = "depthwise_conv2d";
 
   Size2 size_;
   DepthwiseConv2DOptions options_;
-  Parameter kernel_, bias_;
+  detail::Weights weights_;
 };
 
 }  // namespace nn

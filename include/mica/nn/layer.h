@@ -23,6 +23,7 @@ namespace MICA_EXPORT mica {
 namespace nn {
 
 class Activation;
+class KeyValueCache;
 class Layer;
 class Symbol;
 class Visitor;
@@ -106,6 +107,11 @@ class Call {
   /// Ends the mask when y, made of an input of that rank, has not kept its axes.
   void keep_mask(int input_rank, const Tensor& y);
 
+  /// Where attention keeps the keys and values of the steps so far, or nullptr: see KeyValueCache.
+  KeyValueCache* cache() const { return cache_; }
+  /// The position in its sequence of the input's first step: 0, or the number of steps in the cache.
+  int64_t position() const;
+
   /// The call under way on this thread, or nullptr.
   static Call* current();
 
@@ -124,7 +130,8 @@ class Call {
   uint64_t seed_ = 0;
   Tensor mask_;
   std::span<const Tensor> other_masks_;  // of the inputs behind the first
-  Draws draws_[kStreams];                // the last is shared by all streams that find no other
+  KeyValueCache* cache_ = nullptr;
+  Draws draws_[kStreams];  // the last is shared by all streams that find no other
 };
 
 /// Begins a call on this thread, or joins the one under way.
@@ -145,6 +152,8 @@ class CallScope {
     uint64_t seed;
   };
   explicit CallScope(Building building);
+  /// Likewise in inference, of the steps behind those in the cache.
+  explicit CallScope(KeyValueCache& cache);
   ~CallScope();
   CallScope(const CallScope&) = delete;
   CallScope& operator=(const CallScope&) = delete;
@@ -265,7 +274,8 @@ class Visitor {
     leave();
   }
   /// A child by value.
-  template <LayerLike T>
+  template <class T>
+    requires requires(T& t, Visitor& v) { t.visit(v); }
   void operator()(const char* name, T& value) {
     enter(name);
     value.visit(*this);

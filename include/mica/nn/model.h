@@ -110,6 +110,12 @@ class Model {
   Tensor operator()(const Tensor& x) const;
   Tensor operator()(std::initializer_list<Tensor> xs) const { return (*this)(std::span(xs.begin(), xs.size())); }
   Tensor operator()(std::span<const Tensor> xs) const;
+  /// One call on the steps behind those in the cache, in inference: see KeyValueCache.
+  Tensor operator()(const Tensor& x, KeyValueCache& cache) const { return (*this)(std::span(&x, 1), cache); }
+  Tensor operator()(std::initializer_list<Tensor> xs, KeyValueCache& cache) const {
+    return (*this)(std::span(xs.begin(), xs.size()), cache);
+  }
+  Tensor operator()(std::span<const Tensor> xs, KeyValueCache& cache) const;
   Tensor forward(const Tensor& x, Call& call) const;
   Tensor forward(std::span<const Tensor> xs, Call& call) const;
   void visit(Visitor& v);

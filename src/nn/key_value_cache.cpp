@@ -1,0 +1,86 @@
+// The cache of keys and values: room, order of layers, masks.
+#include "mica/nn/key_value_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "mica/ops/manipulate.h"
+
+namespace MICA_EXPORT mica {
+namespace nn {
+
+namespace {
+constexpr const char* kOp = "key_value_cache";
+
+// Writes [B, T, ...] into the steps [B, capacity, ...] from `begin` on.
+void put(Tensor& steps, int64_t begin, const Tensor& x) {
+  const Shape step = steps.shape().tail();  // [capacity, ...]
+  for (int64_t b = 0; b < x.dim(0); ++b)
+    steps.slice(b, b + 1).reshape(step).slice(begin, begin + x.dim(1)).copy_from(x[b]);
+}
+}  // namespace
+
+KeyValueCache::KeyValueCache(int64_t capacity) : capacity_(capacity) {
+  check(capacity >= 1, kOp, "there must be room for at least 1 step, got ", capacity);
+}
+
+KeyValueCache::KeyValueCache(const KeyValueCache& other)
+    : capacity_(other.capacity_), length_(other.length_), entries_(other.entries_) {
+  for (Entry& entry : entries_)
+    for (Tensor* t : {&entry.keys, &entry.values, &entry.mask})
+      if (t->defined()) *t = t->clone();
+}
+
+KeyValueCache& KeyValueCache::operator=(KeyValueCache other) noexcept {
+  std::swap(capacity_, other.capacity_);
+  std::swap(length_, other.length_);
+  std::swap(entries_, other.entries_);
+  return *this;
+}
+
+void KeyValueCache::truncate(int64_t length) {
+  check(length >= 0 && length <= length_, kOp, "the length must be in [0, ", length_, "], got ", length);
+  length_ = length;
+  if (length == 0) entries_.clear();
+}
+
+void KeyValueCache::begin_call() {
+  if (length_ == 0) entries_.clear();  // of a call that threw, too
+  next_ = 0;
+  new_steps_ = 0;
+}
+
+void KeyValueCache::end_call() { length_ += new_steps_; }
+
+KeyValueCache::Entry& KeyValueCache::next(const Parameter& kernel) {
+  if (next_ == entries_.size() && length_ == 0) entries_.push_back({kernel});
+  check(
+      next_ < entries_.size() && entries_[next_].kernel == kernel, kOp,
+      "the cache holds the steps of another model, or its layers were called in another order: truncate() empties it");
+  return entries_[next_++];
+}
+
+KeyValueCache::Steps KeyValueCache::append(const Parameter& kernel, const Tensor& keys, const Tensor& values,
+                                           const Tensor& mask) {
+  const int64_t batch = keys.dim(0), steps = keys.dim(1);
+  check(steps <= capacity_ - length_, kOp, "the cache has room for ", capacity_, " steps and holds ", length_, ", got ",
+        steps, " more");
+  Entry& entry = next(kernel);
+  const TensorOptions like{keys.dtype(), keys.device()};
+  if (!entry.keys.defined()) {
+    entry.keys = empty({batch, capacity_, keys.dim(2), keys.dim(3)}, like);
+    entry.values = empty({batch, capacity_, values.dim(2), values.dim(3)}, like);
+  }
+  check(entry.keys.dim(0) == batch, kOp, "the cache holds ", entry.keys.dim(0), " sequences, got ", batch);
+  const int64_t length = length_ + steps;
+  new_steps_ = steps;
+  put(entry.keys, length_, keys);
+  put(entry.values, length_, values);
+  if (mask.defined() && !entry.mask.defined()) entry.mask = ones({batch, capacity_}, {uint8, keys.device()});
+  if (!entry.mask.defined()) return {entry.keys, entry.values, length};
+  put(entry.mask, length_, mask.defined() ? mask : ones({batch, steps}, {uint8, keys.device()}));
+  return {entry.keys, entry.values, length, slice(entry.mask, {{}, {0, length}})};
+}
+
+}  // namespace nn
+}  // namespace mica
