@@ -13,10 +13,6 @@ template <class T>
   return scalar::Sigmoid::forward(x);
 }
 
-constexpr int64_t gates_of(RecurrentCell cell) {
-  return cell == RecurrentCell::rnn ? 1 : cell == RecurrentCell::lstm ? 4 : 3;
-}
-
 // Packed weights [k, n], and products with rows that lie side by side.
 template <class T>
 struct Weights {
@@ -43,8 +39,8 @@ template <class T>
 class PackedWeights {
  public:
   PackedWeights(Context& ctx, const RecurrentArgs& args, bool transpose)
-      : split_(args.cell == RecurrentCell::gru && !args.reset_after), transpose_(transpose), h_(args.h),
-        ld_(gates_of(args.cell) * args.h), first_columns_(split_ ? 2 * h_ : ld_), first_bytes_(bytes(first_columns_)),
+      : split_(args.kind == RecurrentKind::gru && !args.reset_after), transpose_(transpose), h_(args.h),
+        ld_(gates_of(args.kind) * args.h), first_columns_(split_ ? 2 * h_ : ld_), first_bytes_(bytes(first_columns_)),
         memory_(ctx.workspace(static_cast<size_t>(first_bytes_ + (split_ ? bytes(h_) : 0)))) {
     const T* u = static_cast<const T*>(args.u);
     all = pack(u, first_columns_, memory_.as<T>());
@@ -71,7 +67,7 @@ class PackedWeights {
 // Runs body(first row, rows, scratch) with `values` of scratch a row.
 template <class T, class Body>
 void for_row_blocks(Context& ctx, const RecurrentArgs& args, int64_t values, const Body& body) {
-  const int64_t work = max(1, args.t * args.h * args.h * gates_of(args.cell));
+  const int64_t work = max(1, args.t * args.h * args.h * gates_of(args.kind));
   const Workspace workspace = ctx.workspace(static_cast<size_t>(args.b * values) * sizeof(T));
   T* scratch = workspace.as<T>();
   parallel::ranges(ctx.threads, args.b, max(1, 16 * kGrain / work),
@@ -151,7 +147,7 @@ void copy_row(int64_t n, const T* x, T* y) {
 
 template <class T>
 void run(Context& ctx, const RecurrentArgs& args, T* gates, T* y, T* inner, T* h, T* c) {
-  const int64_t n = args.h, steps = args.t, width = gates_of(args.cell) * n;
+  const int64_t n = args.h, steps = args.t, width = gates_of(args.kind) * n;
   const PackedWeights<T> u(ctx, args, false);
   const T *drop = static_cast<const T*>(args.drop), *bias = static_cast<const T*>(args.bias);
   for_row_blocks<T>(ctx, args, width + n, [=, &u](int64_t first, int64_t rows, T* scratch) {
@@ -171,16 +167,16 @@ void run(Context& ctx, const RecurrentArgs& args, T* gates, T* y, T* inner, T* h
           step(i, gates + at * width, y + at * n, inner ? inner + at * n : nullptr, h + row * n);
         }
       };
-      switch (args.cell) {
-        case RecurrentCell::rnn:
+      switch (args.kind) {
+        case RecurrentKind::rnn:
           each([&](int64_t i, T* z, T*, T*, T* state) { rnn_step(n, args.activation, z, product + i * n, state); });
           break;
-        case RecurrentCell::lstm:
+        case RecurrentKind::lstm:
           each([&](int64_t i, T* z, T* out, T* cells, T* state) {
             lstm_step(n, z, product + i * width, state, out, c + (first + i) * n, cells);
           });
           break;
-        case RecurrentCell::gru:
+        case RecurrentKind::gru:
           if (args.reset_after) {
             each([&](int64_t i, T* z, T* out, T* candidate, T* state) {
               gru_step_after(n, z, product + i * width, bias, state, out, candidate);
@@ -274,10 +270,10 @@ struct Pointers {
 
 template <class T>
 void run_gradient(Context& ctx, const RecurrentArgs& args, const Pointers<T>& p) {
-  const int64_t n = args.h, steps = args.t, width = gates_of(args.cell) * n;
+  const int64_t n = args.h, steps = args.t, width = gates_of(args.kind) * n;
   const PackedWeights<T> u(ctx, args, true);
   const T* drop = static_cast<const T*>(args.drop);
-  const bool split = args.cell == RecurrentCell::gru && !args.reset_after;
+  const bool split = args.kind == RecurrentKind::gru && !args.reset_after;
   for_row_blocks<T>(ctx, args, width + 2 * n, [=, &u](int64_t first, int64_t rows, T* scratch) {
     // The gradients of a, and of h by way of u, of this step's rows side by side; what goes to h without u.
     T *product = scratch, *through = product + rows * width, *carry = through + rows * n;
@@ -300,12 +296,12 @@ void run_gradient(Context& ctx, const RecurrentArgs& args, const Pointers<T>& p)
           std::memset(dz, 0, static_cast<size_t>(width) * sizeof(T));
           std::memset(da, 0, static_cast<size_t>(width) * sizeof(T));
           copy_row(n, d, carry + i * n);
-        } else if (args.cell == RecurrentCell::rnn) {
+        } else if (args.kind == RecurrentKind::rnn) {
           for_fused(args.activation, [=, out = p.y + at * n](auto f) {
 #pragma GCC ivdep
             for (int64_t j = 0; j < n; ++j) dz[j] = d[j] * f.derivative(out[j]);
           });
-        } else if (args.cell == RecurrentCell::lstm) {
+        } else if (args.kind == RecurrentKind::lstm) {
           const T* cell = start ? p.c0 + row * n : p.inner + (row * steps + before) * n;
           lstm_gradient(n, p.gates + at * width, p.inner + at * n, cell, d, p.dc + row * n, dz);
         } else if (args.reset_after) {
@@ -313,7 +309,7 @@ void run_gradient(Context& ctx, const RecurrentArgs& args, const Pointers<T>& p)
         } else {
           gru_gradient_candidate(n, p.gates + at * width, h, d, dz, carry + i * n);
         }
-        if (!masked && args.cell != RecurrentCell::gru) {
+        if (!masked && args.kind != RecurrentKind::gru) {
           copy_row(width, dz, da);
           std::memset(carry + i * n, 0, static_cast<size_t>(n) * sizeof(T));
         }

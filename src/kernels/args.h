@@ -5,6 +5,7 @@
 
 #include "mica/core/dtype.h"
 #include "mica/core/random.h"
+#include "mica/ops/recurrent_kind.h"
 #include "mica/ops/scalar.h"
 
 namespace mica::kernels {
@@ -68,17 +69,15 @@ struct CropArgs {
   int64_t sign = 1;  // of the corners: -1 puts windows back where they were cut out
 };
 
-/// How a recurrent network's step makes h' of h, the step before, and z, the projection of x with the bias; a = h u.
+/// A recurrent network over a whole sequence. Its step makes h' of h, the step before, and z, the projection of x with the bias; a = h u.
 ///   rnn   h' = activation(z + a)
 ///   lstm  gates i, f, g, o: c' = f * c + i * g, h' = o * tanh(c'); all sigmoid but g, which is tanh
 ///   gru   gates z, r, n: h' = z * h + (1 - z) * n, n = tanh(z_n + r * (a_n + bias_n)), or, unless `reset_after`,
 ///         n = tanh(z_n + (r * h) u_n)
-enum class RecurrentCell : uint8_t { rnn, lstm, gru };
-
-/// A recurrent network over a whole sequence: G gates (1, 4, 3) of H units, B rows, T steps.
+/// G gates of H units, B rows, T steps.
 struct RecurrentArgs {
   DType dtype = float32;
-  RecurrentCell cell = RecurrentCell::rnn;
+  RecurrentKind kind = RecurrentKind::rnn;
   int64_t b = 0, t = 0, h = 0;
   bool reverse = false;  // from the last step to the first
   bool reset_after = true;

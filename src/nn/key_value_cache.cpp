@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "mica/ops/index.h"
 #include "mica/ops/manipulate.h"
 
 namespace MICA_EXPORT mica {
@@ -11,6 +12,8 @@ namespace nn {
 
 namespace {
 constexpr const char* kOp = "key_value_cache";
+constexpr const char* kOther =
+    "the cache holds the steps of another model, or its layers were called in another order: truncate() empties it";
 
 // Writes [B, T, ...] into the steps [B, capacity, ...] from `begin` on.
 void put(Tensor& steps, int64_t begin, const Tensor& x) {
@@ -44,27 +47,40 @@ void KeyValueCache::truncate(int64_t length) {
   if (length == 0) entries_.clear();
 }
 
-void KeyValueCache::begin_call() {
-  if (length_ == 0) entries_.clear();  // of a call that threw, too
-  next_ = 0;
-  new_steps_ = 0;
+void KeyValueCache::reorder(const Tensor& indices) {
+  check(indices.defined() && indices.rank() == 1, kOp, "the indices must be a vector",
+        indices.defined() ? ", got " + to_string(indices.shape()) : "");
+  std::vector<Entry> ordered = entries_;
+  for (Entry& entry : ordered)
+    for (Tensor* t : {&entry.keys, &entry.values, &entry.mask})
+      if (t->defined()) *t = take(*t, indices, 0);
+  entries_ = std::move(ordered);
 }
 
-void KeyValueCache::end_call() { length_ += new_steps_; }
+void KeyValueCache::begin_call(const Tensor& x) {
+  check(x.rank() >= 2, kOp, "the first input must be the new steps [batch, time, ...], got ", x.shape());
+  check(x.dim(1) <= capacity_ - length_, kOp, "the cache has room for ", capacity_, " steps and holds ", length_,
+        ", got ", x.dim(1), " more");
+  if (length_ == 0) entries_.clear();  // of a call that threw, too
+  next_ = 0;
+  new_steps_ = x.dim(1);
+}
+
+void KeyValueCache::end_call() {
+  check(next_ == entries_.size(), kOp, kOther);
+  length_ += new_steps_;
+}
 
 KeyValueCache::Entry& KeyValueCache::next(const Parameter& kernel) {
   if (next_ == entries_.size() && length_ == 0) entries_.push_back({kernel});
-  check(
-      next_ < entries_.size() && entries_[next_].kernel == kernel, kOp,
-      "the cache holds the steps of another model, or its layers were called in another order: truncate() empties it");
+  check(next_ < entries_.size() && entries_[next_].kernel == kernel, kOp, kOther);
   return entries_[next_++];
 }
 
 KeyValueCache::Steps KeyValueCache::append(const Parameter& kernel, const Tensor& keys, const Tensor& values,
                                            const Tensor& mask) {
   const int64_t batch = keys.dim(0), steps = keys.dim(1);
-  check(steps <= capacity_ - length_, kOp, "the cache has room for ", capacity_, " steps and holds ", length_, ", got ",
-        steps, " more");
+  check(steps == new_steps_, kOp, "attention must be to the ", new_steps_, " steps of the first input, got ", steps);
   Entry& entry = next(kernel);
   const TensorOptions like{keys.dtype(), keys.device()};
   if (!entry.keys.defined()) {
@@ -73,7 +89,6 @@ KeyValueCache::Steps KeyValueCache::append(const Parameter& kernel, const Tensor
   }
   check(entry.keys.dim(0) == batch, kOp, "the cache holds ", entry.keys.dim(0), " sequences, got ", batch);
   const int64_t length = length_ + steps;
-  new_steps_ = steps;
   put(entry.keys, length_, keys);
   put(entry.values, length_, values);
   if (mask.defined() && !entry.mask.defined()) entry.mask = ones({batch, capacity_}, {uint8, keys.device()});

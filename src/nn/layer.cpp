@@ -75,6 +75,10 @@ void Call::keep_mask(int input_rank, const Tensor& y) {
 
 int64_t Call::position() const { return cache_ ? cache_->length() : 0; }
 
+void Call::needs_whole_sequences(const char* op) const {
+  check(!cache_, op, "it needs whole sequences, but a call with a cache of keys and values has the new steps alone");
+}
+
 Tensor Call::parameter(const Parameter& p, const Shape& shape, Initializer initializer) {
   if (!p.defined()) {
     check(building_, "layer", "the layer is not built yet: give the model an Input, or call build()");
@@ -106,6 +110,11 @@ void Visitor::layer(const char* name, Layer& value) {
 Tensor Layer::operator()(const Tensor& x) const {
   CallScope scope;
   return forward(x, scope.call());
+}
+
+Tensor Layer::operator()(std::initializer_list<Tensor> xs) const {
+  CallScope scope;
+  return join(std::span(xs.begin(), xs.size()), scope.call());
 }
 
 std::string detail::readable_type(const char* mangled) {

@@ -50,7 +50,7 @@ std::vector<Type>& types() {
                 LayerNorm, LSTM, LSTMCell, Masking, MaxPool1D, MaxPool2D, Maximum, Minimum, MultiHeadCrossAttention,
                 MultiHeadSelfAttention, Multiply, PositionEmbedding, RandomFlip, RandomTranslation, Rescaling, Reshape,
                 RNN, RNNCell, SinusoidalPositionEncoding, Subtract, TimeDistributed, TransformerDecoderLayer,
-                TransformerEncoderLayer, UpSampling2D, ZeroPadding2D>();
+                TransformerEncoderLayer, UpSampling2D, WithMask, ZeroPadding2D>();
   return all;
 }
 

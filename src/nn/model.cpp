@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/counts.h"
+#include "mica/autograd/tape.h"
 #include "mica/nn/key_value_cache.h"
 #include "nn/model_state.h"
 #include "nn/names.h"
@@ -100,8 +101,10 @@ Tensor Model::operator()(std::span<const Tensor> xs) const {
 }
 
 Tensor Model::operator()(std::span<const Tensor> xs, KeyValueCache& cache) const {
+  check(!xs.empty(), "model", "there must be at least one input");
+  const Tape::Pause pause;
   CallScope scope(cache);
-  cache.begin_call();
+  cache.begin_call(xs[0]);
   Tensor y = forward(xs, scope.call());
   cache.end_call();
   return y;

@@ -9,12 +9,14 @@ namespace nn {
 
 namespace detail {
 
-Recurrent::Recurrent(Cell cell, int64_t units, RecurrentOptions options)
-    : cell_(cell), units_(units), options_(options) {
+Recurrent::Recurrent(RecurrentKind kind, int64_t units, RecurrentOptions options)
+    : kind_(kind), units_(units), options_(options) {
   check_options();
 }
 
-const char* Recurrent::name() const { return cell_ == Cell::rnn ? "rnn" : cell_ == Cell::lstm ? "lstm" : "gru"; }
+const char* Recurrent::name() const {
+  return kind_ == RecurrentKind::rnn ? "rnn" : kind_ == RecurrentKind::lstm ? "lstm" : "gru";
+}
 
 void Recurrent::check_options() const {
   check(units_ >= 1, name(), "there must be at least 1 unit, got ", units_);
@@ -24,10 +26,10 @@ void Recurrent::check_options() const {
   rate("dropout", options_.dropout);
   rate("recurrent_dropout", options_.recurrent_dropout);
   const UnaryOp op = options_.activation.op();
-  check(op == UnaryOp::tanh || (op == UnaryOp::relu && cell_ == Cell::rnn), name(),
-        cell_ == Cell::rnn ? "the activation must be tanh or relu" : "the activation is an RNN's to choose");
-  check(options_.reset_after || cell_ == Cell::gru, name(), "reset_after is of GRU");
-  check(options_.forget_bias == 1 || cell_ == Cell::lstm, name(), "forget_bias is of LSTM");
+  check(op == UnaryOp::tanh || (op == UnaryOp::relu && kind_ == RecurrentKind::rnn), name(),
+        kind_ == RecurrentKind::rnn ? "the activation must be tanh or relu" : "the activation is an RNN's to choose");
+  check(options_.reset_after || kind_ == RecurrentKind::gru, name(), "reset_after is of GRU");
+  check(options_.forget_bias == 1 || kind_ == RecurrentKind::lstm, name(), "forget_bias is of LSTM");
 }
 
 void Recurrent::visit(Visitor& v) {
@@ -39,9 +41,9 @@ void Recurrent::visit(Visitor& v) {
   v("use_bias", options_.use_bias);
   v("dropout", options_.dropout);
   v("recurrent_dropout", options_.recurrent_dropout);
-  if (cell_ == Cell::rnn) v("activation", options_.activation);
-  if (cell_ == Cell::lstm) v("forget_bias", options_.forget_bias);
-  if (cell_ == Cell::gru) v("reset_after", options_.reset_after);
+  if (kind_ == RecurrentKind::rnn) v("activation", options_.activation);
+  if (kind_ == RecurrentKind::lstm) v("forget_bias", options_.forget_bias);
+  if (kind_ == RecurrentKind::gru) v("reset_after", options_.reset_after);
   v("kernel_initializer", options_.kernel_initializer);
   v("recurrent_initializer", options_.recurrent_initializer);
   v("bias_initializer", options_.bias_initializer);
@@ -51,7 +53,7 @@ void Recurrent::visit(Visitor& v) {
   v("kernel", kernel_);
   v("recurrent_kernel", recurrent_kernel_);
   if (options_.use_bias) v("bias", bias_);
-  if (options_.use_bias && cell_ == Cell::gru && options_.reset_after) v("recurrent_bias", recurrent_bias_);
+  if (options_.use_bias && kind_ == RecurrentKind::gru && options_.reset_after) v("recurrent_bias", recurrent_bias_);
   v("dropout_stream", dropout_);
   v("recurrent_dropout_stream", recurrent_dropout_);
   v("state", carry_);
@@ -60,9 +62,8 @@ void Recurrent::visit(Visitor& v) {
 RecurrentResult Recurrent::run(const Tensor& x, const RecurrentState& first, const Tensor& mask, Call& call) const {
   check_options();  // a loaded layer has not been through the constructor
   check(x.rank() == 3, name(), "the input must be [batch, time, features], got ", x.shape());
-  const int64_t gates = cell_ == Cell::rnn ? 1 : cell_ == Cell::lstm ? 4 : 3;
   int64_t width = 0;
-  check(!__builtin_mul_overflow(gates, units_, &width), name(), "there are too many units: ", units_);
+  check(!__builtin_mul_overflow(gates_of(kind_), units_, &width), name(), "there are too many units: ", units_);
   RecurrentInputs in;
   in.x = x;
   in.kernel = call.parameter(kernel_, {x.dim(2), width}, options_.kernel_initializer);
@@ -70,9 +71,9 @@ RecurrentResult Recurrent::run(const Tensor& x, const RecurrentState& first, con
   if (options_.use_bias) {
     const bool made = !bias_.defined();
     in.bias = call.parameter(bias_, {width}, options_.bias_initializer);
-    if (made && cell_ == Cell::lstm)  // gates i, f, g, o
+    if (made && kind_ == RecurrentKind::lstm)  // gates i, f, g, o
       bias_.value().slice(units_, 2 * units_).copy_from(full({units_}, options_.forget_bias));
-    if (cell_ == Cell::gru && options_.reset_after)
+    if (kind_ == RecurrentKind::gru && options_.reset_after)
       in.recurrent_bias = call.parameter(recurrent_bias_, {width}, options_.bias_initializer);
   }
   in.h = first.h;
@@ -87,23 +88,25 @@ RecurrentResult Recurrent::run(const Tensor& x, const RecurrentState& first, con
   if (call.training() && options_.recurrent_dropout > 0)
     in.recurrent_dropout = ones_dropped(units_, options_.recurrent_dropout, recurrent_dropout_);
   const bool carries = options_.stateful && !call.building();
+  if (!carries && !in.h.defined()) call.needs_whole_sequences(name());
   if (carries && !in.h.defined() && !carry_.value().empty()) {
     const Tensors& kept = carry_.value();
-    check(kept.size() == (cell_ == Cell::lstm ? 2 : 1) && kept[0].rank() == 2, name(), "the kept state is not its own");
+    check(kept.size() == (kind_ == RecurrentKind::lstm ? 2 : 1) && kept[0].rank() == 2, name(),
+          "the kept state is not its own");
     check(kept[0].dim(0) == x.dim(0), name(),
           "a stateful layer goes on with as many sequences as before: ", kept[0].dim(0), ", got ", x.dim(0),
           "; reset_state() begins anew, and the batch size of fit must divide the examples");
     in.h = kept[0];
-    if (cell_ == Cell::lstm) in.c = kept[1];
+    if (kind_ == RecurrentKind::lstm) in.c = kept[1];
   }
-  const RecurrentResult r = cell_ == Cell::rnn    ? rnn(in, options_.activation.op())
-                            : cell_ == Cell::lstm ? lstm(in)
-                                                  : gru(in, options_.reset_after);
+  const RecurrentResult r = kind_ == RecurrentKind::rnn    ? rnn(in, options_.activation.op())
+                            : kind_ == RecurrentKind::lstm ? lstm(in)
+                                                           : gru(in, options_.reset_after);
   if (carries) {
     Tensors& kept = carry_.value();
-    kept.resize(cell_ == Cell::lstm ? 2 : 1);
+    kept.resize(kind_ == RecurrentKind::lstm ? 2 : 1);
     kept[0] = r.h.detach();
-    if (cell_ == Cell::lstm) kept[1] = r.c.detach();
+    if (kind_ == RecurrentKind::lstm) kept[1] = r.c.detach();
   }
   return r;
 }
@@ -121,12 +124,15 @@ Tensor Recurrent::result(const RecurrentResult& r, Call& call) const {
 
 Tensor Recurrent::forward(const Tensor& x, Call& call) const { return result(run(x, {}, call.mask(), call), call); }
 
-Tensors Recurrent::forward(std::span<const Tensor> xs, Call& call) const {
-  const size_t states = cell_ == Cell::lstm ? 2 : 1;
+RecurrentState Recurrent::state_of(std::span<const Tensor> xs) const {
+  const size_t states = kind_ == RecurrentKind::lstm ? 2 : 1;
   check(xs.size() == 1 || xs.size() == 1 + states, name(), "the inputs are x and the state, ",
         static_cast<uint64_t>(1 + states), ", or x alone, got ", static_cast<uint64_t>(xs.size()));
-  const RecurrentResult r =
-      run(xs[0], {xs.size() > 1 ? xs[1] : Tensor(), xs.size() > 2 ? xs[2] : Tensor()}, call.mask(), call);
+  return {xs.size() > 1 ? xs[1] : Tensor(), xs.size() > 2 ? xs[2] : Tensor()};
+}
+
+Tensors Recurrent::forward(std::span<const Tensor> xs, Call& call) const {
+  const RecurrentResult r = run(xs[0], state_of(xs), call.mask(), call);
   Tensors all{result(r, call)};
   if (!options_.return_state) return all;
   all.push_back(r.h);

@@ -20,6 +20,7 @@ MultiHeadAttentionOptions self_attention_options(const TransformerOptions& o, bo
   MultiHeadAttentionOptions options = attention_options(o);
   options.causal = causal;
   options.rotary = o.rotary;
+  options.rotary_base = o.rotary_base;
   return options;
 }
 

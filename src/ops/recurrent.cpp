@@ -9,7 +9,6 @@ namespace MICA_EXPORT mica {
 namespace {
 
 using kernels::RecurrentArgs;
-using kernels::RecurrentCell;
 using kernels::Write;
 
 void check_inputs(const char* op, const RecurrentInputs& in, int64_t gates) {
@@ -49,9 +48,9 @@ void check_inputs(const char* op, const RecurrentInputs& in, int64_t gates) {
 }
 
 // What the kernels are told, but for the sizes; the tensors that it points to are the caller's.
-RecurrentArgs arguments(RecurrentCell cell, const Tensor& y, const Tensor& u, bool reverse, const Tensor& mask,
+RecurrentArgs arguments(RecurrentKind kind, const Tensor& y, const Tensor& u, bool reverse, const Tensor& mask,
                         const Tensor& dropout) {
-  RecurrentArgs args{.dtype = y.dtype(), .cell = cell, .b = y.dim(0), .t = y.dim(1), .h = y.dim(2)};
+  RecurrentArgs args{.dtype = y.dtype(), .kind = kind, .b = y.dim(0), .t = y.dim(1), .h = y.dim(2)};
   args.reverse = reverse;
   args.mask = mask.defined() ? mask.data<uint8_t>() : nullptr;
   args.u = u.raw();
@@ -89,14 +88,14 @@ void split_gradient(const Tensor& previous, const Tensor& reset, const Tensor& d
   k.matmul(ctx, args, reset.raw(), columns(dz.raw()), const_cast<char*>(columns(out.raw())));
 }
 
-RecurrentResult recurrent(const char* op, RecurrentCell cell, const RecurrentInputs& in, UnaryOp activation,
+RecurrentResult recurrent(const char* op, RecurrentKind kind, const RecurrentInputs& in, UnaryOp activation,
                           bool reset_after) {
   const Tensor &w = in.kernel, &u = in.recurrent_kernel;
   // Whatever stands in masked steps, NaN too, takes no part: it would in the kernel's gradient.
   const Tensor x = in.mask.defined() ? without_masked(in.x, in.mask) : in.x;
   const int64_t rows = x.dim(0) * x.dim(1), features = w.dim(0), width = u.dim(1);
   const Shape states{x.dim(0), u.dim(0)};
-  const bool is_rnn = cell == RecurrentCell::rnn, is_lstm = cell == RecurrentCell::lstm;
+  const bool is_rnn = kind == RecurrentKind::rnn, is_lstm = kind == RecurrentKind::lstm;
   const TensorOptions like{x.dtype(), x.device()};
   // The input projection of all steps is one product.
   Tensor gates = empty({x.dim(0), x.dim(1), width}, like);
@@ -108,7 +107,7 @@ RecurrentResult recurrent(const char* op, RecurrentCell cell, const RecurrentInp
   Tensor h = h0.detach().clone(), c = is_lstm ? c0.detach().clone() : Tensor();
 
   const auto set = [=](RecurrentArgs& args) { args.activation = activation, args.reset_after = reset_after; };
-  RecurrentArgs args = arguments(cell, y, u, in.reverse, in.mask, in.recurrent_dropout);
+  RecurrentArgs args = arguments(kind, y, u, in.reverse, in.mask, in.recurrent_dropout);
   set(args);
   args.bias = in.recurrent_bias.raw();
   Context ctx = context(x.device());
@@ -122,11 +121,11 @@ RecurrentResult recurrent(const char* op, RecurrentCell cell, const RecurrentInp
     const Tensor &xs = g.saved(0), &kernel = g.saved(1), &recurrent_kernel = g.saved(2), &out = g.saved(3);
     const TensorOptions alike{out.dtype(), out.device()};
     const auto last = [&](int i) { return g.dy(i).defined() ? g.dy(i).clone() : zeros(states, alike); };
-    const bool two = cell == RecurrentCell::gru && reset_after, split = cell == RecurrentCell::gru && !reset_after;
+    const bool two = kind == RecurrentKind::gru && reset_after, split = kind == RecurrentKind::gru && !reset_after;
     Tensor dh = last(1), dc = is_lstm ? last(2) : Tensor();
     Tensor dz = empty({out.dim(0), out.dim(1), width}, alike), da = two ? empty_like(dz) : Tensor();
     Tensor previous = empty_like(out);
-    RecurrentArgs back = arguments(cell, out, recurrent_kernel, reverse, mask, dropout);
+    RecurrentArgs back = arguments(kind, out, recurrent_kernel, reverse, mask, dropout);
     set(back);
     Context k = context(out.device());
     kernels_for(out.device())
@@ -168,24 +167,24 @@ RecurrentResult recurrent(const char* op, RecurrentCell cell, const RecurrentInp
 }  // namespace
 
 RecurrentResult rnn(const RecurrentInputs& inputs, UnaryOp activation) {
-  check_inputs("rnn", inputs, 1);
+  check_inputs("rnn", inputs, gates_of(RecurrentKind::rnn));
   check(activation == UnaryOp::tanh || activation == UnaryOp::relu, "rnn", "the activation must be tanh or relu");
   check(!inputs.recurrent_bias.defined(), "rnn", "it has one bias: recurrent_bias is of gru");
   check(!inputs.c.defined(), "rnn", "it has one state: c is of lstm");
-  return recurrent("rnn", RecurrentCell::rnn, inputs, activation, true);
+  return recurrent("rnn", RecurrentKind::rnn, inputs, activation, true);
 }
 
 RecurrentResult lstm(const RecurrentInputs& inputs) {
-  check_inputs("lstm", inputs, 4);
+  check_inputs("lstm", inputs, gates_of(RecurrentKind::lstm));
   check(!inputs.recurrent_bias.defined(), "lstm", "it has one bias: recurrent_bias is of gru");
-  return recurrent("lstm", RecurrentCell::lstm, inputs, UnaryOp::tanh, true);
+  return recurrent("lstm", RecurrentKind::lstm, inputs, UnaryOp::tanh, true);
 }
 
 RecurrentResult gru(const RecurrentInputs& inputs, bool reset_after) {
-  check_inputs("gru", inputs, 3);
+  check_inputs("gru", inputs, gates_of(RecurrentKind::gru));
   check(!inputs.c.defined(), "gru", "it has one state: c is of lstm");
   check(reset_after || !inputs.recurrent_bias.defined(), "gru", "without reset_after there is no recurrent_bias");
-  return recurrent("gru", RecurrentCell::gru, inputs, UnaryOp::tanh, reset_after);
+  return recurrent("gru", RecurrentKind::gru, inputs, UnaryOp::tanh, reset_after);
 }
 
 }  // namespace mica

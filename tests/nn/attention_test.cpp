@@ -3,14 +3,20 @@
 
 #include <doctest/doctest.h>
 
+#include "mica/autograd/tape.h"
+#include "mica/nn/conv1d.h"
 #include "mica/nn/embedding.h"
 #include "mica/nn/functional.h"
 #include "mica/nn/key_value_cache.h"
+#include "mica/nn/merge.h"
 #include "mica/nn/norm.h"
+#include "mica/nn/pool.h"
 #include "mica/nn/position.h"
+#include "mica/nn/recurrent.h"
 #include "mica/nn/sequential.h"
 #include "mica/nn/transformer.h"
 #include "mica/ops/compare.h"
+#include "mica/ops/index.h"
 #include "mica/ops/manipulate.h"
 #include "nn/golden_layer.h"
 #include "nn/helpers.h"
@@ -52,12 +58,36 @@ TEST_CASE("self-attention is the op between two products, with heads of a size o
   CHECK(same_bits(layer(kX), dense(y, layer.output().kernel().value(), layer.output().bias().value())));
 }
 
+TEST_CASE("layers of several inputs are called on tensors as well") {
+  nn::MultiHeadCrossAttention cross(2);
+  nn::Layer erased = cross;
+  nn::build(erased, std::vector<nn::Input>{nn::Input({5, 6}), nn::Input({3, 4})});
+  const Tensor context = sample({2, 3, 4}, float32, 2), y = cross({kX, context});
+  CHECK(y.shape() == Shape{2, 5, 6});
+  CHECK(same_bits(erased({kX, context}), y));
+  const Tensor hidden = tensor({{1, 1, 0}, {1, 0, 0}}).to(uint8);
+  CHECK(close(cross({kX, context, hidden})[0], cross({kX, slice(context, {{}, {0, 2}})})[0], kSums));
+}
+
+TEST_CASE("dropout of attention is the op's, keyed by seed, layer and step") {
+  const nn::MultiHeadSelfAttention layer(2, {.dropout = 0.5});
+  nn::Sequential model{layer};
+  model.build(nn::Input({5, 6}), 7);
+  const nn::ModeScope training(nn::Mode::training);
+  const uint64_t stream = random_stream(7, "multi_head_self_attention.dropout_stream");
+  const Tensor qkv = dense(kX, layer.qkv().kernel().value(), layer.qkv().bias().value());
+  for (const uint64_t step : {0, 1, 2}) {
+    const Tensor y = self_attention(qkv, 2, {.dropout = 0.5, .key = {stream, step}});
+    CHECK(same_bits(model(kX), dense(y, layer.output().kernel().value(), layer.output().bias().value())));
+  }
+}
+
 TEST_CASE("a mask that is given and padding hide together what each of them hides") {
   const nn::Symbol x = nn::Input({5, 6}), padding = nn::Input({5}, uint8);
   const Tensor padded = tensor({{1, 1, 1, 0, 0}, {1, 1, 1, 1, 1}}).to(uint8);
   const Tensor pairs = random_bernoulli({1, 5, 5}, 0.6, {4, 0}, {uint8});
   nn::MultiHeadSelfAttention layer(2);
-  const nn::Symbol masked = nn::Layer(WithMask{})({x, padding});
+  const nn::Symbol masked = nn::WithMask()({x, padding});
   for (const Shape& shape : {Shape{5, 5}, Shape{1, 5, 5}}) {
     const nn::Symbol mask = nn::Input(shape, uint8);
     const nn::Functional model({x, padding, mask}, layer({masked, mask}));
@@ -72,7 +102,7 @@ TEST_CASE("a mask that is given and padding hide together what each of them hide
 TEST_CASE("a step that may attend to nothing gets the output's bias") {
   nn::MultiHeadSelfAttention layer(2, {.bias_initializer = nn::init::ones});
   const nn::Symbol x = nn::Input({5, 6}), padding = nn::Input({5}, uint8);
-  const nn::Functional model({x, padding}, layer(nn::Layer(WithMask{})({x, padding})));
+  const nn::Functional model({x, padding}, layer(nn::WithMask()({x, padding})));
   CHECK(close(model({kX, zeros({2, 5}, {uint8})}), ones({2, 5, 6}), kExact));
 }
 
@@ -85,8 +115,10 @@ TEST_CASE("learned positions add a row of the table to each step") {
 
 TEST_CASE("generation with a cache, in steps of any number, is a call on the whole sequence") {
   for (const bool rotary : {false, true}) {
-    const nn::Sequential model = generator(rotary);
-    const Tensor x = tokens({3, 12}), whole = model(x);
+    const nn::Sequential model = generator(rotary, true);
+    Tensor x = tokens({3, 12});
+    x[1].slice(0, 2).copy_from(zeros({2}, {int64}));  // padded in front
+    const Tensor whole = model(x);
     nn::KeyValueCache cache(12);
     int64_t begin = 0;
     for (const int64_t count : {3, 1, 1, 0, 5, 2}) {
@@ -110,7 +142,7 @@ TEST_CASE("prompts of different lengths, padded in front, generate as each by it
   // A mask that comes late says nothing of the steps before it.
   nn::KeyValueCache late(6), never(6);
   const nn::Symbol x = nn::Input({4, 6}), m = nn::Input({4}, uint8);
-  const nn::Functional masked({x, m}, nn::MultiHeadSelfAttention(1, {.causal = true})(nn::Layer(WithMask{})({x, m})));
+  const nn::Functional masked({x, m}, nn::MultiHeadSelfAttention(1, {.causal = true})(nn::WithMask()({x, m})));
   const Tensor first = steps(kX, 0, 3), last = steps(kX, 3, 5), mask = tensor({{1, 1}, {1, 0}}).to(uint8);
   (void)masked({first, Tensor(ones({2, 3}, {uint8}))}, late);
   const Tensor all = masked({kX, concat({ones({2, 3}, {uint8}), mask}, 1)});
@@ -119,13 +151,23 @@ TEST_CASE("prompts of different lengths, padded in front, generate as each by it
 
 TEST_CASE("a decoder's context is projected once, and kept") {
   const nn::Symbol x = nn::Input({5, 6}), context = nn::Input({3, 6});
-  const nn::Symbol h = nn::TransformerDecoderLayer(2, 8)({x, context});
-  const nn::Functional model({x, context}, nn::TransformerDecoderLayer(3, 8, {.norm_first = true})({h, context}));
-  const Tensor c = sample({2, 3, 6}, float32, 2), whole = model({kX, c});
+  const nn::Symbol masked = nn::Masking()(context);
+  const nn::Symbol h = nn::TransformerDecoderLayer(2, 8)({x, masked});
+  const nn::Functional model({x, context}, nn::TransformerDecoderLayer(3, 8, {.norm_first = true})({h, masked}));
+  Tensor c = sample({2, 3, 6}, float32, 2);
+  c[0].slice(2, 3).copy_from(zeros({1, 6}));  // padding
+  const Tensor whole = model({kX, c});
   nn::KeyValueCache cache(5);
   CHECK(close(model({steps(kX, 0, 2), c}, cache), steps(whole, 0, 2), kSums));
   for (int64_t t = 2; t < 5; ++t)  // only its shape is looked at
     CHECK(close(model({steps(kX, t, t + 1), zeros({2, 3, 6})}, cache), steps(whole, t, t + 1), kSums));
+
+  // Attention to a context alone counts its steps too.
+  const nn::Functional reader({x, context},
+                              nn::MultiHeadCrossAttention(2)({nn::SinusoidalPositionEncoding()(x), context}));
+  nn::KeyValueCache read(5);
+  for (int64_t t = 0; t < 5; ++t)
+    CHECK(close(reader({steps(kX, t, t + 1), c}, read), steps(reader({kX, c}), t, t + 1), kSums));
 }
 
 TEST_CASE("what was generated can be taken back, and gone on with in two ways") {
@@ -146,6 +188,27 @@ TEST_CASE("what was generated can be taken back, and gone on with in two ways") 
   CHECK(close(model(steps(x.slice(0, 1), 0, 2), cache), steps(whole, 0, 2).slice(0, 1), kSums));  // fewer sequences
 }
 
+TEST_CASE("beams: each sequence goes on from the one that it is told") {
+  const nn::Sequential model = generator(false, true);
+  Tensor x = tokens({3, 6});
+  x[1].slice(0, 2).copy_from(zeros({2}, {int64}));
+  nn::KeyValueCache cache(6);
+  (void)model(steps(x, 0, 4), cache);
+  const Tensor order = tensor({2, 1, 1, 0}, {int64}), last = tokens({4, 2});
+  cache.reorder(order);
+  CHECK(close(model(last, cache), steps(model(concat({take(steps(x, 0, 4), order), last}, 1)), 4, 6), kSums));
+}
+
+TEST_CASE("under a tape a call with a cache infers and is not recorded") {
+  const nn::Sequential model = generator(true);
+  const Tensor x = tokens({2, 4});
+  nn::KeyValueCache cache(4);
+  Tape tape;
+  Tensor watched = model(x, cache);
+  CHECK(error_text([&] { tape.backward(sum(watched)); }) ==
+        "[backward] the tensor was not computed on this tape from a parameter or a watched tensor");
+}
+
 TEST_CASE("a call that fails leaves the cache as it was") {
   const nn::Sequential model = generator(false);
   const Tensor x = tokens({2, 6}), whole = model(x);
@@ -156,12 +219,37 @@ TEST_CASE("a call that fails leaves the cache as it was") {
   CHECK_THROWS((void)model(tokens({3, 1}), cache));
   CHECK(cache.length() == 4);
   CHECK(close(model(steps(x, 4, 6), cache), steps(whole, 4, 6), kSums));
+
+  // Behind a layer that has put its steps, and a mask for the first time, into the cache.
+  struct Moody {
+    bool* fails;
+    Tensor operator()(const Tensor& y) const {
+      check(!*fails, "moody", "not now");
+      return y;
+    }
+    void visit(nn::Visitor&) {}
+  };
+  bool fails = false;
+  const nn::Sequential two{nn::Input({6}, int64), nn::Embedding(9, 6, {.mask_zero = true}),
+                           nn::MultiHeadSelfAttention(2, {.causal = true}), Moody{&fails}};
+  const Tensor all = two(x);
+  nn::KeyValueCache kept(6);
+  for (const int64_t begin : {0, 3}) {
+    fails = true;
+    CHECK_THROWS((void)two(zeros({2, 3}, {int64}), kept));
+    fails = false;
+    CHECK(close(two(steps(x, begin, begin + 3), kept), steps(all, begin, begin + 3), kSums));
+  }
 }
 
 TEST_CASE("wrong use of attention layers, positions and the cache") {
   const auto built = [](nn::Layer layer, const nn::Input& input) { nn::Model(std::move(layer), input); };
   const nn::Sequential model = generator(true), other = generator(true), learned = generator(false);
   const nn::Sequential whole{nn::Input({4, 6}), nn::MultiHeadSelfAttention(2)};
+  const auto mixing = [](nn::Layer layer) {
+    nn::KeyValueCache c(4);
+    (void)nn::Sequential{nn::Input({4, 6}), std::move(layer)}(steps(kX, 0, 4), c);
+  };
   nn::KeyValueCache cache(3), of_whole(3), few(20);
   (void)model(tokens({2, 2}), cache);
   (void)learned(tokens({1, 11}), few);
@@ -199,11 +287,11 @@ TEST_CASE("wrong use of attention layers, positions and the cache") {
          joined(nn::MultiHeadCrossAttention(2), {{5, 6}});
        }},
       {"[position_embedding] the length must be at least 1, got 0", [] { nn::PositionEmbedding(0); }},
-      {"position_embedding: [position_embedding] there are 4 positions, but the steps are 0 to 5 of the sequence",
+      {"position_embedding: [position_embedding] there are 4 positions, but the sequence has 5 steps",
        [] {
          nn::Sequential{nn::Input({5, 6}), nn::PositionEmbedding(4)};
        }},
-      {"position_embedding: [position_embedding] there are 12 positions, but the steps are 11 to 13 of the sequence",
+      {"position_embedding: [position_embedding] there are 12 positions, but the sequence has 13 steps",
        [&] {
          (void)learned(tokens({1, 2}), few);
        }},
@@ -216,7 +304,7 @@ TEST_CASE("wrong use of attention layers, positions and the cache") {
        [] { nn::SinusoidalPositionEncoding({.base = 0}); }},
       {"[key_value_cache] there must be room for at least 1 step, got 0", [] { nn::KeyValueCache(0); }},
       {"[key_value_cache] the length must be in [0, 2], got 3", [&] { cache.truncate(3); }},
-      {"transformer_encoder_layer: [key_value_cache] the cache has room for 3 steps and holds 2, got 2 more",
+      {"[key_value_cache] the cache has room for 3 steps and holds 2, got 2 more",
        [&] {
          (void)model(tokens({2, 2}), cache);
        }},
@@ -232,12 +320,46 @@ TEST_CASE("wrong use of attention layers, positions and the cache") {
       {"multi_head_self_attention: [multi_head_self_attention] with a cache of keys and values attention must be "
        "causal",
        [&] { (void)whole(steps(kX, 0, 2), of_whole); }},
-      {"transformer_encoder_layer: [cached_attention] a cache has no gradient: use scaled_dot_product_attention under "
-       "a "
-       "tape, or pause the tape",
+      {"[key_value_cache] the first input must be the new steps [batch, time, ...], got [2]",
+       [&] { (void)model(tokens({2}), cache); }},
+      {"[key_value_cache] the indices must be a vector, got [2,1]",
        [&] {
-         Tape tape;
-         (void)model(tokens({2, 1}), cache);
+         cache.reorder(zeros({2, 1}, {int64}));
+       }},
+      {"[take] index 2 at position 1 is outside of -2..1",
+       [&] {
+         cache.reorder(tensor({0, 2}, {int64}));
+       }},
+      {"lstm: [lstm] it needs whole sequences, but a call with a cache of keys and values has the new steps alone",
+       [&] { mixing(nn::LSTM(3)); }},
+      {"conv1d: [conv1d] it needs whole sequences, but a call with a cache of keys and values has the new steps alone",
+       [&] { mixing(nn::Conv1D(3, 2)); }},
+      {"max_pool1d: [max_pool1d] it needs whole sequences, but a call with a cache of keys and values has the new "
+       "steps "
+       "alone",
+       [&] { mixing(nn::MaxPool1D(2)); }},
+      {"global_max_pool1d: [global_max_pool1d] it needs whole sequences, but a call with a cache of keys and values "
+       "has "
+       "the new steps alone",
+       [&] { mixing(nn::GlobalMaxPool1D()); }},
+      // Two sequences at once, and a model that is the beginning of another.
+      {"multi_head_self_attention_1: [key_value_cache] attention must be to the 1 steps of the first input, got 3",
+       [&] {
+         const nn::Symbol a = nn::Input({5, 6}), b = nn::Input({5, 6});
+         nn::MultiHeadSelfAttention layer(1, {.causal = true});
+         const nn::Functional both({a, b}, nn::Add()({layer(a), layer(b)}));
+         nn::KeyValueCache c(5);
+         (void)both({steps(kX, 0, 1), steps(kX, 0, 3)}, c);
+       }},
+      {"[key_value_cache] the cache holds the steps of another model, or its layers were called in another order: "
+       "truncate() empties it",
+       [&] {
+         const nn::MultiHeadSelfAttention shared(1, {.causal = true});
+         const nn::Sequential longer{nn::Input({5, 6}), shared, nn::MultiHeadSelfAttention(1, {.causal = true})};
+         const nn::Sequential shorter{nn::Input({5, 6}), shared};
+         nn::KeyValueCache c(5);
+         (void)longer(steps(kX, 0, 1), c);
+         (void)shorter(steps(kX, 0, 1), c);
        }},
   });
 }

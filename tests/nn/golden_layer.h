@@ -6,19 +6,11 @@
 #include <vector>
 
 #include "mica/nn/functional.h"
+#include "mica/nn/sequence.h"
 #include "nn/visitors.h"
 #include "support/golden.h"
 
 namespace mica::test {
-
-/// {x, mask} is x, of which those steps are padding.
-struct WithMask {
-  Tensor forward(std::span<const Tensor> xs, nn::Call& call) const {
-    call.set_mask(xs[1]);
-    return xs[0];
-  }
-  void visit(nn::Visitor&) {}
-};
 
 /// Finds a layer's parameters by the names that they have within it.
 class ParameterFinder final : public nn::PathVisitor {
@@ -54,7 +46,7 @@ void replay_layer(const GoldenCase& c, Tolerance float32_tolerance, const Make& 
     for (const auto& [name, mask] : {std::pair{"x", "mask"}, std::pair{"context", "context_mask"}}) {
       if (!c.expected(name).defined()) continue;
       const nn::Symbol x = add_input(name);
-      operands.push_back(c.expected(mask).defined() ? nn::Layer(WithMask{})({x, add_input(mask)}) : x);
+      operands.push_back(c.expected(mask).defined() ? nn::WithMask()({x, add_input(mask)}) : x);
     }
     REQUIRE(used == c.inputs.size());
     const nn::Functional model(symbols, operands.size() == 1 ? layer(operands[0]) : layer({operands[0], operands[1]}));

@@ -10,6 +10,7 @@
 #include "mica/nn/position.h"
 #include "mica/nn/sequential.h"
 #include "mica/ops/manipulate.h"
+#include "mica/ops/norm.h"
 #include "mica/optim/adam.h"
 #include "nn/golden_layer.h"
 #include "nn/helpers.h"
@@ -71,7 +72,7 @@ TEST_CASE("whole layers pass a gradient check, masked and not") {
       nn::Layer decoder = nn::TransformerDecoderLayer(2, 5, options);
       for (nn::Layer* layer : {&encoder, &decoder}) {
         const nn::Symbol x = nn::Input({3, 4}, float64), context = nn::Input({2, 4}, float64);
-        const nn::Symbol mask = nn::Input({3}, uint8), masked = nn::Layer(WithMask{})({x, mask});
+        const nn::Symbol mask = nn::Input({3}, uint8), masked = nn::WithMask()({x, mask});
         // Parameters in float64: drawn by a model in float32 of the same shapes.
         nn::Layer twin = layer->copy();
         ParameterFinder parameters;
@@ -119,7 +120,6 @@ TEST_CASE("padding changes nothing: the steps that count are those of the shorte
   const nn::Sequential model = classifier(true);
   const Tensor tokens = tensor({{3, 1, 2}}, {int64}), padded = tensor({{3, 1, 2, 0, 0, 0}}, {int64});
   CHECK(close(model(padded), model(tokens), kSums));
-  CHECK(same_bits(model(zeros({2, 6}, {int64})), model(zeros({2, 6}, {int64}))));
   for (const float p : floats(model(zeros({2, 6}, {int64})))) CHECK(std::isfinite(p));  // nothing but padding
 }
 
@@ -139,12 +139,60 @@ TEST_CASE("layers of the Transformer are saved whole") {
   CHECK(same_bits(nn::Model::load(folder.file("decoder.safetensors"))(xs), both(xs)));
 }
 
-TEST_CASE("dropout acts in training only, and otherwise in each layer and step") {
-  const nn::Sequential model{nn::Input({4, 6}), nn::TransformerEncoderLayer(2, 8, {.dropout = 0.5})};
+TEST_CASE("dropout acts in training only, in each part of a layer") {
+  const nn::TransformerOptions options{.norm_first = true, .dropout = 0.5};
+  const nn::Sequential model{nn::Input({4, 6}), nn::TransformerEncoderLayer(2, 8, options)};
   const Tensor x = sample({2, 4, 6}, float32);
   CHECK(same_bits(model(x), model(x)));
-  Tape tape;
+  const auto* layer = model.layer().as<nn::Chain>()->layers()[0].as<nn::TransformerEncoderLayer>();
+  const nn::ModeScope training(nn::Mode::training);
   CHECK_FALSE(same_bits(model(x), model(x)));
+  CHECK_FALSE(same_bits(layer->attention()(x), layer->attention()(x)));
+  CHECK_FALSE(same_bits(layer->feed_forward()(x), layer->feed_forward()(x)));
+  // What is behind each part is dropped besides: half of the sums are x itself, where the other part gives nothing.
+  for (const Parameter& p : model.parameters())
+    if (p.name().find("feed_forward") != std::string::npos) p.value().copy_from(zeros(p.shape()));
+  const Tensor y = model(x);
+  int64_t same = 0;
+  for (int64_t i = 0; i < y.elements(); ++i)
+    same += floats(y)[static_cast<size_t>(i)] == floats(x)[static_cast<size_t>(i)];
+  CHECK(same > 10);
+  CHECK(same < 38);
+}
+
+TEST_CASE("each option of a Transformer's layer reaches its parts") {
+  const nn::TransformerOptions options{.rotary = true,
+                                       .head_size = 4,
+                                       .epsilon = 0.5,
+                                       .use_bias = false,
+                                       .kernel_initializer = nn::init::ones,
+                                       .kernel_regularizer = nn::regularizers::l2(0.25),
+                                       .rotary_base = 2};
+  const nn::TransformerDecoderLayer decoder(3, 8, options);
+  const nn::Symbol x = nn::Input({4, 6}), context = nn::Input({2, 5});
+  const nn::Functional model({x, context}, decoder({x, context}));
+  std::vector<std::string> found;
+  for (const Parameter& p : model.parameters()) found.push_back(p.name() + to_string(p.shape()));
+  const std::string of = "transformer_decoder_layer.";
+  CHECK(found == std::vector<std::string>{
+                     of + "attention.qkv.kernel[6,36]", of + "attention.output.kernel[12,6]",
+                     of + "attention_residual.norm.gamma[6]", of + "attention_residual.norm.beta[6]",
+                     of + "cross_attention.query.kernel[6,12]", of + "cross_attention.key.kernel[5,12]",
+                     of + "cross_attention.value.kernel[5,12]", of + "cross_attention.output.kernel[12,6]",
+                     of + "cross_attention_residual.norm.gamma[6]", of + "cross_attention_residual.norm.beta[6]",
+                     of + "feed_forward.inner.kernel[6,8]", of + "feed_forward.outer.kernel[8,6]",
+                     of + "feed_forward_residual.norm.gamma[6]", of + "feed_forward_residual.norm.beta[6]"});
+  CHECK(close(decoder.attention().qkv().kernel().value(), ones({6, 36}), kExact));
+  CHECK(model.penalty().item() == 0.25 * (6 * 36 + 2 * 12 * 6 + 6 * 12 + 2 * 5 * 12 + 2 * 6 * 8));
+  CHECK(decoder.attention().causal());
+
+  const Tensor v = sample({2, 4, 6}, float32);
+  const auto& attention = decoder.attention();
+  const Tensor qkv = dense(v, attention.qkv().kernel().value());
+  const Tensor turned = rotary(qkv.reshape({2, 4, 9, 4}), {.heads = 6, .base = 2}).reshape({2, 4, 36});
+  CHECK(
+      same_bits(attention(v), dense(self_attention(turned, 3, {.causal = true}), attention.output().kernel().value())));
+  CHECK(close(decoder.feed_forward_norm()(v), layer_norm(v, ones({6}), zeros({6}), 0.5), kPointwise));
 }
 
 TEST_CASE("a batch of nothing, and sequences of no and of one step") {

@@ -17,18 +17,16 @@ struct MultiHeadAttentionOptions {
   Initializer bias_initializer = init::zeros;
   Regularizer kernel_regularizer = {};
   Regularizer bias_regularizer = {};
+  double rotary_base = 10000;  ///< of the wavelengths of rotary positions
 };
 
 namespace detail {
 
-// What both kinds have in common: heads, options, and the product that follows them.
+// What both kinds have in common: heads, dropout, and the product that follows them.
 class MultiHead {
  public:
   int64_t heads() const { return heads_; }
-  const MultiHeadAttentionOptions& options() const { return options_; }
-  const Weights& output() const {
-    return output_;
-  }  ///< the kernel [heads * head_size, C] and bias [C] behind the heads
+  const Weights& output() const { return output_; }  ///< behind the heads: [heads * head_size, C]
 
  protected:
   MultiHead() = default;
@@ -40,10 +38,10 @@ class MultiHead {
   AttentionOptions attention_options(const char* op, const Tensor& padding, const Tensor& mask, Call& call) const;
   void visit_options(Visitor& v);
 
-  int64_t heads_ = 1;
-  MultiHeadAttentionOptions options_;
+  int64_t heads_ = 1, head_size_ = 0;
+  double dropout_ = 0;
   Weights output_;
-  RandomStream dropout_;
+  RandomStream stream_;
 };
 
 }  // namespace detail
@@ -64,12 +62,16 @@ class MultiHeadSelfAttention : public Module<MultiHeadSelfAttention>, public det
   Tensor forward(std::span<const Tensor> xs, Call& call) const;
   void visit(Visitor& v);
 
-  const detail::Weights& qkv() const { return qkv_; }
+  bool causal() const { return causal_; }
+  bool rotary() const { return rotary_; }
+  const Weights& qkv() const { return qkv_; }
 
  private:
   Tensor attend(const Tensor& x, const Tensor& mask, Call& call) const;
 
-  detail::Weights qkv_;
+  bool causal_ = false, rotary_ = false;
+  double rotary_base_ = 10000;
+  Weights qkv_;
 };
 
 /// Each step of x [B,T,C] attends to the steps of a context [B,S,E]: `layer({x, context})` is [B,T,C]. Masked steps of
@@ -87,12 +89,12 @@ class MultiHeadCrossAttention : public Module<MultiHeadCrossAttention>, public d
   Tensor forward(std::span<const Tensor> xs, Call& call) const;
   void visit(Visitor& v);
 
-  const detail::Weights& query() const { return query_; }
-  const detail::Weights& key() const { return key_; }
-  const detail::Weights& value() const { return value_; }
+  const Weights& query() const { return query_; }
+  const Weights& key() const { return key_; }
+  const Weights& value() const { return value_; }
 
  private:
-  detail::Weights query_, key_, value_;
+  Weights query_, key_, value_;
 };
 
 }  // namespace nn

@@ -41,6 +41,7 @@ class Conv1D : public Module<Conv1D> {
 
   Tensor forward(const Tensor& x, Call& call) const {
     check(x.rank() == 3, "conv1d", "the input must be sequences [N,T,C], got ", x.shape());
+    call.needs_whole_sequences("conv1d");
     const int64_t groups = options_.groups;
     check(groups >= 1 && x.dim(2) % groups == 0, "conv1d", "groups must divide the channels: ", groups,
           " groups, input ", x.shape());
@@ -75,7 +76,7 @@ class Conv1D : public Module<Conv1D> {
   int64_t filters_ = 1;
   int64_t size_ = 1;
   Conv1DOptions options_;
-  detail::Weights weights_;
+  Weights weights_;
 };
 
 }  // namespace nn

@@ -72,7 +72,7 @@ class Conv2D : public Module<Conv2D> {
   int64_t filters_ = 1;
   Size2 size_;
   Conv2DOptions options_;
-  detail::Weights weights_;
+  Weights weights_;
 };
 
 }  // namespace nn

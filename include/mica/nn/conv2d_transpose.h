@@ -66,7 +66,7 @@ class Conv2DTranspose : public Module<Conv2DTranspose> {
   int64_t filters_ = 1;
   Size2 size_;
   Conv2DTransposeOptions options_;
-  detail::Weights weights_;
+  Weights weights_;
 };
 
 }  // namespace nn

@@ -23,18 +23,19 @@ class Dense : public Module<Dense> {
 
   Dense() = default;
   /// Throws Error unless units >= 1.
-  explicit Dense(int64_t units, DenseOptions options = {}) : units_(units), options_(options), weights_(options) {
+  explicit Dense(int64_t units, DenseOptions options = {})
+      : units_(units), activation_(options.activation), weights_(options) {
     check(units >= 1, "dense", "there must be at least 1 unit, got ", units);
   }
 
   Tensor forward(const Tensor& x, Call& call) const {
     check(x.rank() >= 1, "dense", "the input must have a feature axis, shape ", x.shape());
-    return options_.activation.after(weights_.dense(x, units_, call, options_.activation.op()));
+    return activation_.after(weights_.dense(x, units_, call, activation_.op()));
   }
 
   void visit(Visitor& v) {
     v("units", units_);
-    v("activation", options_.activation);
+    v("activation", activation_);
     weights_.visit(v);
   }
 
@@ -43,8 +44,8 @@ class Dense : public Module<Dense> {
 
  private:
   int64_t units_ = 1;
-  DenseOptions options_;
-  detail::Weights weights_;
+  Activation activation_;
+  Weights weights_;
 };
 
 }  // namespace nn

@@ -71,7 +71,7 @@ class DepthwiseConv2D : public Module<DepthwiseConv2D> {
 
   Size2 size_;
   DepthwiseConv2DOptions options_;
-  detail::Weights weights_;
+  Weights weights_;
 };
 
 }  // namespace nn

@@ -111,6 +111,9 @@ class Call {
   KeyValueCache* cache() const { return cache_; }
   /// The position in its sequence of the input's first step: 0, or the number of steps in the cache.
   int64_t position() const;
+  /// For layers whose result for a step depends on other steps: throws Error in a call with a cache, which has the new
+  /// steps alone.
+  void needs_whole_sequences(const char* op) const;
 
   /// The call under way on this thread, or nullptr.
   static Call* current();
@@ -118,7 +121,7 @@ class Call {
  private:
   friend class CallScope;
   friend class Graph;
-  static constexpr int kStreams = 16;
+  static constexpr int kStreams = 64;
   struct Draws {
     const void* stream = nullptr;
     uint64_t count = 0;
@@ -318,6 +321,7 @@ class Layer {
   /// Of several inputs, the first output.
   Tensor join(std::span<const Tensor> xs, Call& call) const { return held().join(xs, call); }
   Tensor operator()(const Tensor& x) const;
+  Tensor operator()(std::initializer_list<Tensor> xs) const;
   /// In a functional model: what this layer makes of others' results. Calls of one Layer share its parameters.
   Symbol operator()(const Symbol& x) const;
   Symbol operator()(std::initializer_list<Symbol> xs) const;
@@ -373,14 +377,18 @@ class Layer {
   std::shared_ptr<Held> held_;
 };
 
-/// Gives a layer that has forward() the sugar of a call: `Tensor y = layer(x)`, alone or inside of another layer; and
-/// `Symbol y = layer(x)` or `layer({a, b})` in a functional model.
+/// Gives a layer that has forward() the sugar of a call: `Tensor y = layer(x)` or `layer({a, b})`, alone or inside of
+/// another layer, and the same of Symbols in a functional model.
 template <class T>
 class Module {
  public:
   Tensor operator()(const Tensor& x) const {
     CallScope scope;
     return detail::forward(static_cast<const T&>(*this), x, scope.call());
+  }
+  Tensor operator()(std::initializer_list<Tensor> xs) const {
+    CallScope scope;
+    return detail::join(static_cast<const T&>(*this), std::span(xs.begin(), xs.size()), scope.call());
   }
   template <std::same_as<Symbol> S>
   S operator()(const S& x) const {

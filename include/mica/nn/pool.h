@@ -81,7 +81,8 @@ class Pool1D : public Module<Derived> {
     windows(op, window, window, strides_ == 0 ? 1 : strides_, padding_);
   }
 
-  Tensor forward(const Tensor& x, Call&) const {
+  Tensor forward(const Tensor& x, Call& call) const {
+    call.needs_whole_sequences(Derived::kOp);
     check(x.rank() == 3, Derived::kOp, "the input must be sequences [N,T,C], got ", x.shape());
     const Size2 strides = strides_ == 0 ? Size2(0, 0) : Size2(strides_, 1);
     return squeeze(kPool(expand_dims(x, 2), {window_, 1}, {.strides = strides, .padding = padding_}), 2);
@@ -100,6 +101,7 @@ class Pool1D : public Module<Derived> {
 
 // The mask of x [N, T, C] as [N, T, 1], undefined where all steps count.
 inline Tensor steps_that_count(const char* op, const Tensor& x, const Call& call) {
+  call.needs_whole_sequences(op);
   const Tensor& mask = call.mask();
   if (!mask.defined() || x.rank() != 3) return {};
   check(mask.shape() == Shape{x.dim(0), x.dim(1)}, op, "the mask must be [batch, time], here ",

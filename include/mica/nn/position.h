@@ -1,6 +1,8 @@
 // Where a step stands in its sequence: positions that are learned, and sinusoidal ones.
 #pragma once
 
+#include <cmath>
+
 #include "mica/nn/layer.h"
 #include "mica/ops/attention.h"
 #include "mica/ops/elementwise.h"
@@ -11,6 +13,7 @@ namespace nn {
 
 struct PositionEmbeddingOptions {
   Initializer initializer = init::uniform();
+  Regularizer table_regularizer = {};
 };
 
 /// x [B,T,C] and, for each step, the vector of its position, which is learned: a table [length, C] for sequences of at
@@ -29,14 +32,15 @@ class PositionEmbedding : public Module<PositionEmbedding> {
   Tensor forward(const Tensor& x, Call& call) const {
     check(x.rank() == 3, "position_embedding", "the input must be [batch, time, features], got ", x.shape());
     const int64_t first = call.position();
-    check(x.dim(1) <= length_ - first, "position_embedding", "there are ", length_, " positions, but the steps are ",
-          first, " to ", first + x.dim(1), " of the sequence");
+    check(x.dim(1) <= length_ - first, "position_embedding", "there are ", length_, " positions, but the sequence has ",
+          first + x.dim(1), " steps");
     return x + call.parameter(table_, {length_, x.dim(2)}, options_.initializer).slice(first, first + x.dim(1));
   }
 
   void visit(Visitor& v) {
     v("length", length_);
     v("initializer", options_.initializer);
+    v("table_regularizer", options_.table_regularizer);
     v("table", table_);
   }
 
@@ -61,7 +65,7 @@ class SinusoidalPositionEncoding : public Module<SinusoidalPositionEncoding> {
 
   /// Throws Error unless the base is finite and positive.
   explicit SinusoidalPositionEncoding(SinusoidalPositionEncodingOptions options = {}) : options_(options) {
-    check(options.base > 0 && options.base < 1e300, "sinusoidal_position_encoding",
+    check(options.base > 0 && std::isfinite(options.base), "sinusoidal_position_encoding",
           "the base must be finite and positive, got ", options.base);
   }
 

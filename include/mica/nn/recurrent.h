@@ -39,12 +39,10 @@ struct RecurrentState {
 
 namespace detail {
 
-enum class Cell : unsigned char { rnn, lstm, gru };
-
 // What the recurrent layers are: which of the three, their options and parameters.
 class Recurrent {
  public:
-  Recurrent(Cell cell, int64_t units, RecurrentOptions options);
+  Recurrent(RecurrentKind kind, int64_t units, RecurrentOptions options);
 
   /// The layer's result for [B,T,features], and behind it the last state if that is returned. Behind the sequences, the
   /// inputs may hold the first state: {x, h} or, of an LSTM, {x, h, c}.
@@ -62,15 +60,17 @@ class Recurrent {
   const Parameter& recurrent_bias() const { return recurrent_bias_; }      ///< of a GRU with reset_after: [3 * units]
   const RecurrentOptions& options() const { return options_; }
   int64_t units() const { return units_; }
-  Cell cell() const { return cell_; }
+  RecurrentKind kind() const { return kind_; }
 
  protected:
   RecurrentResult run(const Tensor& x, const RecurrentState& first, const Tensor& mask, Call& call) const;
   Tensor result(const RecurrentResult& r, Call& call) const;
+  /// What stands behind x in a layer's inputs.
+  RecurrentState state_of(std::span<const Tensor> xs) const;
   void check_options() const;
   const char* name() const;
 
-  Cell cell_;
+  RecurrentKind kind_;
   int64_t units_ = 1;
   RecurrentOptions options_;
   Parameter kernel_, recurrent_kernel_, bias_, recurrent_bias_;
@@ -79,11 +79,11 @@ class Recurrent {
 };
 
 // A layer of one cell.
-template <class Derived, Cell kCell>
+template <class Derived, RecurrentKind kKind>
 class RecurrentLayer : public Module<Derived>, public Recurrent {
  public:
-  RecurrentLayer() : Recurrent(kCell, 1, {}) {}
-  explicit RecurrentLayer(int64_t units, RecurrentOptions options = {}) : Recurrent(kCell, units, options) {}
+  RecurrentLayer() : Recurrent(kKind, 1, {}) {}
+  explicit RecurrentLayer(int64_t units, RecurrentOptions options = {}) : Recurrent(kKind, units, options) {}
   /// One of its kind that goes the other way, with parameters of its own.
   Derived reversed() const {
     RecurrentOptions other = options_;
@@ -93,14 +93,14 @@ class RecurrentLayer : public Module<Derived>, public Recurrent {
 };
 
 // The step of such a layer.
-template <class Derived, Cell kCell>
+template <class Derived, RecurrentKind kKind>
 class RecurrentCell : public Module<Derived>, public Recurrent {
  public:
-  RecurrentCell() : Recurrent(kCell, 1, {}) {}
-  explicit RecurrentCell(int64_t units, RecurrentOptions options = {}) : Recurrent(kCell, units, options) {}
+  RecurrentCell() : Recurrent(kKind, 1, {}) {}
+  explicit RecurrentCell(int64_t units, RecurrentOptions options = {}) : Recurrent(kKind, units, options) {}
   /// With the parameters of a layer of its kind.
   explicit RecurrentCell(const Recurrent& layer) : Recurrent(layer) {
-    check(layer.cell() == kCell, name(), "a cell of another kind cannot share its parameters");
+    check(layer.kind() == kKind, name(), "a cell of another kind cannot share its parameters");
     options_.stateful = false;
     carry_ = {};
   }
@@ -114,10 +114,8 @@ class RecurrentCell : public Module<Derived>, public Recurrent {
   Tensor forward(const Tensor& x, Call& call) const { return Recurrent::run(step(x), {}, {}, call).h; }
   /// {x, h} or {x, h, c} give the next {h} or {h, c}.
   Tensors forward(std::span<const Tensor> xs, Call& call) const {
-    check(!xs.empty() && xs.size() <= 3, "recurrent", "a cell takes x and the state, got ", uint64_t{xs.size()},
-          " inputs");
-    const RecurrentResult r =
-        Recurrent::run(step(xs[0]), {xs.size() > 1 ? xs[1] : Tensor(), xs.size() > 2 ? xs[2] : Tensor()}, {}, call);
+    const RecurrentState state = state_of(xs);
+    const RecurrentResult r = Recurrent::run(step(xs[0]), state, {}, call);
     return r.c.defined() ? Tensors{r.h, r.c} : Tensors{r.h};
   }
 
@@ -137,17 +135,17 @@ class RecurrentCell : public Module<Derived>, public Recurrent {
 /// Steps that are masked (Call::mask) leave the state as it is. In a functional model the first state may be given,
 /// `nn::LSTM(64)({x, h, c})`, and the last one taken: with .return_state outputs 1 and 2 are h and c. In code of one's
 /// own, run(x, state, mask) gives all of it.
-class RNN : public detail::RecurrentLayer<RNN, detail::Cell::rnn> {
+class RNN : public detail::RecurrentLayer<RNN, RecurrentKind::rnn> {
  public:
   static constexpr const char* kType = "RNN";
   using RecurrentLayer::RecurrentLayer;
 };
-class LSTM : public detail::RecurrentLayer<LSTM, detail::Cell::lstm> {
+class LSTM : public detail::RecurrentLayer<LSTM, RecurrentKind::lstm> {
  public:
   static constexpr const char* kType = "LSTM";
   using RecurrentLayer::RecurrentLayer;
 };
-class GRU : public detail::RecurrentLayer<GRU, detail::Cell::gru> {
+class GRU : public detail::RecurrentLayer<GRU, RecurrentKind::gru> {
  public:
   static constexpr const char* kType = "GRU";
   using RecurrentLayer::RecurrentLayer;
@@ -156,17 +154,17 @@ class GRU : public detail::RecurrentLayer<GRU, detail::Cell::gru> {
 /// One step of them, for loops written by hand: `state = cell(x, state)`. The numbers are those of the layer, whose
 /// parameters a cell can share: `nn::LSTMCell cell(lstm)`; but for dropout, which each step draws anew. A batch axis,
 /// no time: x [B,features].
-class RNNCell : public detail::RecurrentCell<RNNCell, detail::Cell::rnn> {
+class RNNCell : public detail::RecurrentCell<RNNCell, RecurrentKind::rnn> {
  public:
   static constexpr const char* kType = "RNNCell";
   using RecurrentCell::RecurrentCell;
 };
-class LSTMCell : public detail::RecurrentCell<LSTMCell, detail::Cell::lstm> {
+class LSTMCell : public detail::RecurrentCell<LSTMCell, RecurrentKind::lstm> {
  public:
   static constexpr const char* kType = "LSTMCell";
   using RecurrentCell::RecurrentCell;
 };
-class GRUCell : public detail::RecurrentCell<GRUCell, detail::Cell::gru> {
+class GRUCell : public detail::RecurrentCell<GRUCell, RecurrentKind::gru> {
  public:
   static constexpr const char* kType = "GRUCell";
   using RecurrentCell::RecurrentCell;

@@ -1,4 +1,4 @@
-// Layers around sequences: Masking and TimeDistributed.
+// Layers around sequences: Masking, WithMask and TimeDistributed.
 #pragma once
 
 #include "mica/nn/layer.h"
@@ -31,6 +31,25 @@ class Masking : public Module<Masking> {
 
  private:
   double value_ = 0;
+};
+
+/// {x, mask} is x [B,T,...], of which the steps where the mask (uint8 [B,T]) is 0 are padding for the layers behind: for
+/// masks that come with the data, as the padding of a context that another model made.
+class WithMask : public Module<WithMask> {
+ public:
+  static constexpr const char* kType = "WithMask";
+
+  Tensor forward(std::span<const Tensor> xs, Call& call) const {
+    check(xs.size() == 2, "with_mask", "the inputs are x and a mask, got ", uint64_t{xs.size()});
+    const Tensor &x = xs[0], &mask = xs[1];
+    check(x.rank() >= 2 && mask.dtype() == uint8 && mask.shape() == Shape{x.dim(0), x.dim(1)}, "with_mask",
+          "x must be [batch, time, ...] and the mask uint8 [batch, time], got ", x.shape(), " and ", mask.dtype(), " ",
+          mask.shape());
+    call.set_mask(mask);
+    return x;
+  }
+
+  void visit(Visitor&) {}
 };
 
 /// A layer applied to each step of [B,T,...] by itself: nn::TimeDistributed(nn::Conv2D(8, {3, 3})) on films. (Dense and

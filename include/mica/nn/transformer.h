@@ -45,13 +45,13 @@ class FeedForward : public Module<FeedForward> {
     v("dropout", dropout_);
   }
 
-  const detail::Weights& inner() const { return inner_; }  ///< [C, units]
-  const detail::Weights& outer() const { return outer_; }  ///< [units, C]
+  const Weights& inner() const { return inner_; }  ///< [C, units]
+  const Weights& outer() const { return outer_; }  ///< [units, C]
 
  private:
   int64_t units_ = 1;
   Activation activation_ = relu;
-  detail::Weights inner_, outer_;
+  Weights inner_, outer_;
   Dropout dropout_;
 };
 
@@ -71,6 +71,7 @@ struct TransformerOptions {
   Initializer bias_initializer = init::zeros;
   Regularizer kernel_regularizer = {};
   Regularizer bias_regularizer = {};
+  double rotary_base = 10000;  ///< of the wavelengths of rotary positions
 };
 
 namespace detail {
@@ -116,7 +117,9 @@ class TransformerEncoderLayer : public Module<TransformerEncoderLayer> {
   void visit(Visitor& v);
 
   const MultiHeadSelfAttention& attention() const { return attention_; }
+  const LayerNorm& attention_norm() const { return attention_residual_.norm(); }
   const FeedForward& feed_forward() const { return feed_forward_; }
+  const LayerNorm& feed_forward_norm() const { return feed_forward_residual_.norm(); }
 
  private:
   bool norm_first_ = false;
@@ -139,8 +142,11 @@ class TransformerDecoderLayer : public Module<TransformerDecoderLayer> {
   void visit(Visitor& v);
 
   const MultiHeadSelfAttention& attention() const { return attention_; }
+  const LayerNorm& attention_norm() const { return attention_residual_.norm(); }
   const MultiHeadCrossAttention& cross_attention() const { return cross_attention_; }
+  const LayerNorm& cross_attention_norm() const { return cross_attention_residual_.norm(); }
   const FeedForward& feed_forward() const { return feed_forward_; }
+  const LayerNorm& feed_forward_norm() const { return feed_forward_residual_.norm(); }
 
  private:
   bool norm_first_ = false;

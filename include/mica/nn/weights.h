@@ -6,9 +6,8 @@
 
 namespace MICA_EXPORT mica {
 namespace nn {
-namespace detail {
 
-// A kernel and, unless it is left out, a bias, with how they begin and what holds them small.
+/// A kernel and, unless it is left out, a bias, with how they begin and what holds them small: parts of layers.
 class Weights {
  public:
   Weights() = default;
@@ -52,6 +51,5 @@ class Weights {
   Parameter kernel_, bias_;
 };
 
-}  // namespace detail
 }  // namespace nn
 }  // namespace mica

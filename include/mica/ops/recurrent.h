@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mica/core/tensor.h"
+#include "mica/ops/recurrent_kind.h"
 #include "mica/ops/scalar.h"
 
 namespace MICA_EXPORT mica {
