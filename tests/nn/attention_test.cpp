@@ -13,12 +13,12 @@
 #include "mica/nn/pool.h"
 #include "mica/nn/position.h"
 #include "mica/nn/recurrent.h"
+#include "mica/nn/sequence.h"
 #include "mica/nn/sequential.h"
 #include "mica/nn/transformer.h"
 #include "mica/ops/compare.h"
 #include "mica/ops/index.h"
 #include "mica/ops/manipulate.h"
-#include "nn/golden_layer.h"
 #include "nn/helpers.h"
 #include "support/wrong_use.h"
 

@@ -59,9 +59,9 @@ void replay_layer(const GoldenCase& c, Tolerance float32_tolerance, const Make& 
       CHECK(close(y, c.expected("y"), tolerance));
       if (!parameters.found.empty()) tape.backward(sum(y * dy));
     }
-    for (const auto& [name, parameter] : parameters.found) {
-      CAPTURE(name);
-      CHECK(close(parameter.gradient(), c.expected("d" + name), tolerance));
+    for (const auto& named : parameters.found) {
+      CAPTURE(named.first);
+      CHECK(close(named.second.gradient(), c.expected("d" + named.first), tolerance));
     }
     Tape tape;
     Tensors wanted;
