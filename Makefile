@@ -34,7 +34,7 @@ tabular:  ## learn from a CSV file who repays a loan, with cross-validation (ARG
 	@$(BUILD) release tabular
 	@build/release/examples/tabular $(ARGS)
 
-memory:  ## see which networks remember: RNN, LSTM, GRU and attention on two tasks (a quarter of an hour on 2 cores)
+memory:  ## see how far RNN, LSTM, GRU and attention remember, on two tasks (nine minutes; ARGS=--help)
 	@$(DEPS) build mnist
 	@$(BUILD) release memory
 	@build/release/examples/memory $(ARGS)
