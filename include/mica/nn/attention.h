@@ -50,8 +50,8 @@ class MultiHead {
 
 /// Each step of [B,T,C] attends to the steps of its own sequence: [B,T,C]. Masked steps (Call::mask) are attended to by
 /// none. A second input, {x, mask}, is uint8 as AttentionOptions::mask. With a KeyValueCache, x is the new steps.
-/// Vaswani et al., "Attention is all you need", 2017, section 3.2.2. One kernel [C, 3 * heads * head_size] makes queries,
-/// keys and values, each head after head: PyTorch's in_proj_weight, transposed.
+/// Vaswani et al., "Attention is all you need", 2017, section 3.2.2. One kernel [C, 3 * heads * head_size] makes
+/// queries, keys and values, each head after head: PyTorch's in_proj_weight, transposed.
 class MultiHeadSelfAttention : public Module<MultiHeadSelfAttention>, public detail::MultiHead {
  public:
   static constexpr const char* kType = "MultiHeadSelfAttention";

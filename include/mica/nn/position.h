@@ -53,8 +53,8 @@ struct SinusoidalPositionEncodingOptions {
 };
 
 /// x [B,T,C], C even, and for each step the sines and cosines of its position: feature 2i gets sin(position *
-/// base^(-2i/C)), feature 2i + 1 the cosine. Sequences may have any length. Vaswani et al., "Attention is all you need",
-/// 2017, section 3.5.
+/// base^(-2i/C)), feature 2i + 1 the cosine. Sequences may have any length. Vaswani et al., "Attention is all you
+/// need", 2017, section 3.5.
 class SinusoidalPositionEncoding : public Module<SinusoidalPositionEncoding> {
  public:
   static constexpr const char* kType = "SinusoidalPositionEncoding";

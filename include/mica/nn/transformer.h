@@ -57,8 +57,8 @@ class FeedForward : public Module<FeedForward> {
 
 struct TransformerOptions {
   /// Pre-norm: each part is x + f(norm(x)), which trains more stably; a LayerNorm follows the last layer. Else
-  /// post-norm, norm(x + f(x)), as in Vaswani et al., 2017. See Xiong et al., "On layer normalization in the transformer
-  /// architecture", ICML 2020.
+  /// post-norm, norm(x + f(x)), as in Vaswani et al., 2017. See Xiong et al., "On layer normalization in the
+  /// transformer architecture", ICML 2020.
   bool norm_first = false;
   Activation activation = relu;
   double dropout = 0;   ///< in training: of attention, of what is inside of the feed-forward part, and behind each part
@@ -108,8 +108,8 @@ class TransformerEncoderLayer : public Module<TransformerEncoderLayer> {
   static constexpr const char* kType = "TransformerEncoderLayer";
 
   TransformerEncoderLayer() = default;
-  /// `feed_forward`: the features inside of the feed-forward part. Throws Error unless both are at least 1 and dropout is
-  /// in [0, 1).
+  /// `feed_forward`: the features inside of the feed-forward part. Throws Error unless both are at least 1 and dropout
+  /// is in [0, 1).
   TransformerEncoderLayer(int64_t heads, int64_t feed_forward, TransformerOptions options = {});
 
   Tensor forward(const Tensor& x, Call& call) const;
@@ -126,8 +126,8 @@ class TransformerEncoderLayer : public Module<TransformerEncoderLayer> {
 };
 
 /// Causal self-attention, attention to a context, and a feed-forward part: `layer({x, context})`, x [B,T,C] and context
-/// [B,S,E], is [B,T,C]. Masked steps of either are attended to by none. (A model that generates without a context is made
-/// of TransformerEncoderLayers that are causal.)
+/// [B,S,E], is [B,T,C]. Masked steps of either are attended to by none. (A model that generates without a context is
+/// made of TransformerEncoderLayers that are causal.)
 class TransformerDecoderLayer : public Module<TransformerDecoderLayer> {
  public:
   static constexpr const char* kType = "TransformerDecoderLayer";
