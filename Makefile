@@ -34,7 +34,7 @@ tabular:  ## learn from a CSV file who repays a loan, with cross-validation (ARG
 	@$(BUILD) release tabular
 	@build/release/examples/tabular $(ARGS)
 
-memory:  ## see how far RNN, LSTM, GRU and attention remember, on two tasks (nine minutes; ARGS=--help)
+memory:  ## see how far RNN, LSTM, GRU and attention remember, on two tasks (ten minutes; ARGS=--help lists the options)
 	@$(DEPS) build mnist
 	@$(BUILD) release memory
 	@build/release/examples/memory $(ARGS)
