@@ -98,7 +98,7 @@ nn::Sequential adder(const std::string& network, int64_t length) {
   add_memory(model, network, 32);
   model.add(nn::Dense(1));
   model.build(nn::Input({length, 2}));
-  const double rate = network == "RNN" ? 1e-3 : 1e-2;  // at larger rates it loses again what it has learned
+  const double rate = network == "RNN" ? 1e-3 : 1e-2;  // larger ones took it less far
   model.compile({.optimizer = optim::Adam({.learning_rate = rate, .clip_norm = 1}),
                  .loss = losses::mean_squared_error,
                  .metrics = {RightSums()}});
