@@ -1,6 +1,6 @@
 # The commands of everyday work; `make help` lists them. Each builds one preset of CMakePresets.json in build/<preset>.
 .DEFAULT_GOAL := help
-.PHONY: help mnist fashion_cnn linear_regression tabular test test-full fuzz bench asan tsan cuda format \
+.PHONY: help mnist fashion_cnn linear_regression tabular memory test test-full fuzz bench asan tsan cuda format \
         check-format install-deps clean
 # The recipes of one target run in order, and Ctrl-C reaches the program itself.
 .NOTPARALLEL:
@@ -33,6 +33,11 @@ tabular:  ## learn from a CSV file who repays a loan, with cross-validation (ARG
 	@$(DEPS) build mnist
 	@$(BUILD) release tabular
 	@build/release/examples/tabular $(ARGS)
+
+memory:  ## see how far RNN, LSTM, GRU and attention remember, on two tasks (ten minutes; ARGS=--help lists the options)
+	@$(DEPS) build mnist
+	@$(BUILD) release memory
+	@build/release/examples/memory $(ARGS)
 
 test:  ## build and run the tests
 	@$(DEPS) build mnist test
