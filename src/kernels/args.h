@@ -69,7 +69,8 @@ struct CropArgs {
   int64_t sign = 1;  // of the corners: -1 puts windows back where they were cut out
 };
 
-/// A recurrent network over a whole sequence. Its step makes h' of h, the step before, and z, the projection of x with the bias; a = h u.
+/// A recurrent network over a whole sequence. Its step makes h' of h, the step before, and z, the projection of x with
+/// the bias; a = h u.
 ///   rnn   h' = activation(z + a)
 ///   lstm  gates i, f, g, o: c' = f * c + i * g, h' = o * tanh(c'); all sigmoid but g, which is tanh
 ///   gru   gates z, r, n: h' = z * h + (1 - z) * n, n = tanh(z_n + r * (a_n + bias_n)), or, unless `reset_after`,

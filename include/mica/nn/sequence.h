@@ -33,8 +33,8 @@ class Masking : public Module<Masking> {
   double value_ = 0;
 };
 
-/// {x, mask} is x [B,T,...], of which the steps where the mask (uint8 [B,T]) is 0 are padding for the layers behind: for
-/// masks that come with the data, as the padding of a context that another model made.
+/// {x, mask} is x [B,T,...], of which the steps where the mask (uint8 [B,T]) is 0 are padding for the layers behind:
+/// for masks that come with the data, as the padding of a context that another model made.
 class WithMask : public Module<WithMask> {
  public:
   static constexpr const char* kType = "WithMask";
