@@ -45,8 +45,8 @@ class KeyValueCache {
     int64_t length = 0;
     Tensor mask = {};
   };
-  /// For layers of attention: puts the new steps' keys [B, T, N, D], values [B, T, N, Dv] and mask [B, T] behind those of
-  /// the layer that owns `kernel`, which is the next one that is called. Throws Error where they do not fit.
+  /// For layers of attention: puts the new steps' keys [B, T, N, D], values [B, T, N, Dv] and mask [B, T] behind those
+  /// of the layer that owns `kernel`, which is the next one that is called. Throws Error where they do not fit.
   Steps append(const Parameter& kernel, const Tensor& keys, const Tensor& values, const Tensor& mask);
   /// Likewise of a context: the steps that make() gives in the first call.
   template <class Make>
