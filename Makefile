@@ -58,7 +58,7 @@ fuzz:  ## feed broken files to each loader (make fuzz SECONDS=30 for each; clang
 
 bench:  ## build and run the benchmarks (make bench ARGS="--benchmark_filter=conv")
 	@$(DEPS) build bench
-	@$(BUILD) bench mica_bench
+	@$(BUILD) bench mica_bench training_step
 	@build/bench/benchmarks/mica_bench $(ARGS)
 
 asan:  ## run the tests under the address and undefined-behaviour sanitizers

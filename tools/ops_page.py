@@ -113,7 +113,7 @@ def page():
     ]
     total = [0, 0]
     for path in sorted((ROOT / "include/mica/ops").glob("*.h")):
-        if path.stem in ("scalar", "scalar_math"):
+        if path.stem in ("scalar", "scalar_math", "recurrent_kind"):
             continue
         names = {}
         for name, doc in declarations(path):
