@@ -66,7 +66,7 @@ asan:  ## run the tests under the address and undefined-behaviour sanitizers
 	@$(BUILD) asan
 	@ctest --preset asan $(ARGS)
 
-tsan:  ## run the threaded tests under the thread sanitizer (clang with libomp)
+tsan:  ## run the threaded tests under the thread sanitizer (clang)
 	@$(DEPS) build test tsan
 	@$(BUILD) tsan
 	@ctest --preset tsan $(ARGS)

@@ -26,7 +26,7 @@ foreach(level ${MICA_CPU_LEVELS})
   target_compile_options(mica_cpu_${level} PRIVATE ${MICA_LEVEL_FLAGS_${level}} -O3 -fno-math-errno -fno-trapping-math
                                                    -ffp-contract=fast)
   target_include_directories(mica_cpu_${level} PRIVATE src include)
-  target_link_libraries(mica_cpu_${level} PRIVATE mica_warnings OpenMP::OpenMP_CXX Eigen3::Eigen)
+  target_link_libraries(mica_cpu_${level} PRIVATE mica_warnings Eigen3::Eigen)
   set_target_properties(mica_cpu_${level} PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON
                                                      POSITION_INDEPENDENT_CODE ON)
   target_sources(mica PRIVATE $<TARGET_OBJECTS:mica_cpu_${level}>)

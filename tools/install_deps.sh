@@ -18,9 +18,9 @@ has_header() {
   return 1
 }
 
-# Whether clang++ links and finds libomp and a sanitizer.
+# Whether clang++ links and finds a sanitizer.
 clang_has() {
-  echo 'int main() { return 0; }' | clang++ -x c++ -fopenmp=libomp "-fsanitize=$1" - -o /dev/null 2>/dev/null
+  echo 'int main() { return 0; }' | clang++ -x c++ "-fsanitize=$1" - -o /dev/null 2>/dev/null
 }
 
 [ $# -gt 0 ] || set -- build
@@ -53,7 +53,6 @@ for part; do
         case "$missing " in *" clang "*) ;; *) need clang ;; esac
       elif ! clang_has $sanitizer; then
         version=$(clang++ -dumpversion | cut -d. -f1)
-        need "libomp-$version-dev"
         need "libclang-rt-$version-dev"
       fi
       ;;
@@ -110,7 +109,7 @@ install $missing
 case " $missing " in
   *" clang "*)
     version=$(clang++ -dumpversion | cut -d. -f1)
-    echo "Installing libomp-$version-dev libclang-rt-$version-dev"
-    install "libomp-$version-dev" "libclang-rt-$version-dev"
+    echo "Installing libclang-rt-$version-dev"
+    install "libclang-rt-$version-dev"
     ;;
 esac

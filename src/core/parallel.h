@@ -1,40 +1,24 @@
-// OpenMP, and nothing else of it anywhere: parts of work run by as many threads as are free.
+// Parts of work, run by the calling thread and by the workers of one pool that all callers share.
 #pragma once
 
 #include <cstdint>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 namespace mica::parallel {
 
-/// The size of a team to run on now: num_threads(), or 1 where that many are not free. Concurrent callers share the
-/// process's budget of threads, so that a server's threads do not oversubscribe the processors. Give it back.
-int acquire_team() noexcept;
-void release_team(int team) noexcept;
+namespace detail {
+void run(int parts, void (*body)(const void* f, int part), const void* f) noexcept;
+}
 
-/// Runs body(part) for each part in [0, parts). What a part does must not depend on which thread runs it, so results
-/// depend on the number of parts alone. The body does not throw and does not allocate.
+/// Runs body(part) for each part in [0, parts), in any order, and returns when all have ended. What a part does must
+/// not depend on which thread runs it, so results depend on the number of parts alone. The body does not throw and does
+/// not allocate.
 template <class Body>
 inline void run(int parts, const Body& body) noexcept {
-#ifdef _OPENMP
-  if (parts > 1) {
-    // A thread always brings teams of one size, though some may have no part: OpenMP ends the threads that a smaller
-    // team has no use for, and starts them anew for the next larger one.
-    const int team = acquire_team();
-    if (team > 1) {
-#pragma omp parallel num_threads(team) default(none) shared(body, parts)
-      {
-        const int threads = omp_get_num_threads();
-        for (int part = omp_get_thread_num(); part < parts; part += threads) body(part);
-      }
-      release_team(team);
-      return;
-    }
-  }
-#endif
-  for (int part = 0; part < parts; ++part) body(part);
+  if (parts > 1)
+    detail::run(
+        parts, [](const void* f, int part) { (*static_cast<const Body*>(f))(part); }, &body);
+  else if (parts == 1)
+    body(0);
 }
 
 /// Cuts [0, n) into at most `threads` ranges of at least `grain`, and runs body(begin, end, part) for each.

@@ -1,11 +1,10 @@
-// The number of threads, and the budget that concurrent callers share.
+// The number of threads.
 #include "mica/core/threads.h"
 
 #include <algorithm>
 #include <atomic>
 #include <thread>
 
-#include "core/parallel.h"
 #include "mica/core/error.h"
 
 namespace MICA_EXPORT mica {
@@ -21,7 +20,6 @@ int processors() {
 }
 
 std::atomic<int> process_threads{0};  // 0: as many as processors
-std::atomic<int> extra_in_use{0};
 thread_local int scope_threads = 0;
 
 }  // namespace
@@ -45,21 +43,3 @@ ThreadScope::ThreadScope(int count) : previous_(scope_threads) {
 ThreadScope::~ThreadScope() { scope_threads = previous_; }
 
 }  // namespace mica
-
-namespace mica::parallel {
-
-// The budget is what the whole process may run at once: the processors, or as many threads as somebody asked for.
-int acquire_team() noexcept {
-  const int extra = num_threads() - 1;
-  if (extra <= 0) return 1;
-  const int limit = std::max(processors() - 1, extra);
-  int used = extra_in_use.load(std::memory_order_relaxed);
-  do {
-    if (used + extra > limit) return 1;
-  } while (!extra_in_use.compare_exchange_weak(used, used + extra, std::memory_order_relaxed));
-  return extra + 1;
-}
-
-void release_team(int team) noexcept { extra_in_use.fetch_sub(team - 1, std::memory_order_relaxed); }
-
-}  // namespace mica::parallel

@@ -2,8 +2,10 @@
 #include "mica/core/threads.h"
 
 #include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include <algorithm>
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -79,45 +81,87 @@ TEST_CASE("threads: a scope is one thread's own") {
   CHECK(seen == 3);
 }
 
-TEST_CASE("threads: concurrent callers share one budget: a team is whole, or its caller works alone") {
-  const KeepThreads keep;
-  const int budget = std::max(8, static_cast<int>(std::thread::hardware_concurrency()));  // with the caller
-  const ThreadScope scope(8);
-  std::vector<int> teams;
-  for (int left = budget - 1; left >= 7; left -= 7) teams.push_back(parallel::acquire_team());
-  for (const int team : teams) CHECK(team == 8);
-  CHECK(parallel::acquire_team() == 1);  // nobody waits
-  parallel::release_team(1);
-  for (const int team : teams) parallel::release_team(team);
-  const ThreadScope one(1);
-  CHECK(parallel::acquire_team() == 1);
-  parallel::release_team(1);
+TEST_CASE("threads: each part runs once, whatever the numbers of parts and threads") {
+  for (const int threads : {1, 2, 3, 8})
+    for (const int parts : {0, 1, 2, 3, 7, 8, 100, 300}) {
+      CAPTURE(threads);
+      CAPTURE(parts);
+      const ThreadScope scope(threads);
+      std::vector<std::atomic<int>> ran(static_cast<size_t>(parts));
+      for (int round = 1; round <= 50; ++round) {
+        parallel::run(parts, [&](int part) { ++ran[static_cast<size_t>(part)]; });
+        for (const std::atomic<int>& times : ran) REQUIRE(times == round);
+      }
+    }
 }
 
-TEST_CASE("threads: eight callers at once never take more than there is, and give it all back") {
-  const KeepThreads keep;
-  const int budget = std::max(8, static_cast<int>(std::thread::hardware_concurrency())) - 1;
-  std::atomic<int> taken = 0, most = 0;
+TEST_CASE("threads: what parts have written is there when run returns") {
+  const ThreadScope scope(8);
+  std::vector<int64_t> sums(8);
+  for (int64_t round = 0; round < 20'000; ++round) {
+    parallel::run(8, [&](int part) { sums[static_cast<size_t>(part)] += part + round; });
+    int64_t all = 0;
+    for (const int64_t sum : sums) all += sum;
+    REQUIRE(all == (round + 1) * 28 + 8 * (round * (round + 1) / 2));
+  }
+}
+
+TEST_CASE("threads: many callers at once, with parts within parts") {
+  std::atomic<int64_t> wrong = 0;
   std::vector<std::thread> callers;
   for (int t = 0; t < 8; ++t)
     callers.emplace_back([&, t] {
-      const ThreadScope some(2 + t % 3);
-      for (int i = 0; i < 10'000; ++i) {
-        const int team = parallel::acquire_team();
-        const int now = taken += team - 1;
-        int seen = most;
-        while (now > seen && !most.compare_exchange_weak(seen, now)) {
-        }
-        taken -= team - 1;
-        parallel::release_team(team);
+      const ThreadScope scope(2 + t % 3);
+      for (int i = 0; i < 500; ++i) {
+        int outer[4] = {};
+        parallel::run(4, [&](int part) {
+          int inner[3] = {};
+          parallel::run(3, [&](int j) { inner[j] = t + part + j; });
+          outer[part] = inner[0] + inner[1] + inner[2];
+        });
+        for (int part = 0; part < 4; ++part) wrong += outer[part] != 3 * (t + part) + 3;
       }
     });
   for (std::thread& caller : callers) caller.join();
-  CHECK(most >= 1);
-  CHECK(most <= budget);
-  const ThreadScope all(budget + 1);
-  CHECK(parallel::acquire_team() == budget + 1);
-  parallel::release_team(budget + 1);
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("threads: no caller waits for parts that nobody has begun") {
+  std::atomic<int> begun = 0;
+  std::atomic<bool> release = false;
+  std::thread slow([&] {  // keeps itself and a worker, or itself alone
+    const ThreadScope scope(2);
+    parallel::run(2, [&](int) {
+      ++begun;
+      while (!release) std::this_thread::yield();
+    });
+  });
+  while (begun == 0) std::this_thread::yield();
+  const ThreadScope scope(2);
+  int ran[2] = {};
+  for (int i = 0; i < 1000; ++i) parallel::run(2, [&](int part) { ++ran[part]; });
+  CHECK(ran[0] == 1000);
+  CHECK(ran[1] == 1000);
+  release = true;
+  slow.join();
+  CHECK(begun == 2);
+}
+
+TEST_CASE("threads: a forked process, which has no workers, computes all the same") {
+  const ThreadScope scope(4);
+  int ran[4] = {};
+  const auto job = [&] { parallel::run(4, [&](int part) { ++ran[part]; }); };
+  job();  // there are workers
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    job();
+    _exit(ran[0] == 2 && ran[1] == 2 && ran[2] == 2 && ran[3] == 2 ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_SUITE_END();
