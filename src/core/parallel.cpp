@@ -78,7 +78,8 @@ struct alignas(64) Worker {
 struct Pool {
   std::array<Job, kSlots> jobs;
   std::array<Worker, kMaxParts> workers;
-  std::atomic<int> running{0};  // the workers that there are
+  std::atomic<int> running{0};       // the workers that there are
+  std::atomic<int> most{kMaxParts};  // that the system has threads for
   std::mutex growing;
 
   void work(int index) noexcept {
@@ -91,13 +92,14 @@ struct Pool {
     }
   }
 
-  // Starts workers until there are `count`, or the system has no more threads.
+  // Starts workers until there are `count`, or the system refuses: then it is not asked again.
   void grow(int count) noexcept {
     const std::lock_guard lock(growing);
     for (int i = running.load(std::memory_order_relaxed); i < count; ++i) {
       try {
         std::thread([this, i] { work(i); }).detach();
       } catch (...) {
+        most.store(i, std::memory_order_relaxed);
         return;
       }
       running.store(i + 1, std::memory_order_release);
@@ -126,7 +128,7 @@ Job* take(Pool& p) noexcept {
 
 void detail::run(int parts, void (*body)(const void* f, int part), const void* f) noexcept {
   Pool& p = pool();
-  const int wanted = std::min(parts, num_threads()) - 1;
+  const int wanted = std::min({parts - 1, num_threads() - 1, p.most.load(std::memory_order_relaxed)});
   if (wanted > p.running.load(std::memory_order_acquire)) p.grow(wanted);
   Job* job = wanted > 0 && parts <= kMaxParts ? take(p) : nullptr;
   if (!job) {
