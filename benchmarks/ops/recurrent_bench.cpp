@@ -16,7 +16,7 @@ struct Network {
 
   explicit Network(const benchmark::State& state)
       : cell(state.range(0)), b(state.range(1)), t(state.range(2)), f(state.range(3)), h(state.range(4)) {
-    const int64_t gates = cell == 0 ? 1 : cell == 1 ? 4 : 3;
+    const int64_t gates = gates_of(static_cast<RecurrentKind>(cell));
     const double limit = 1 / std::sqrt(static_cast<double>(h));
     in.x = random_uniform({b, t, f}, -1, 1, {1, 0});
     in.kernel = random_uniform({f, gates * h}, -limit, limit, {2, 0});

@@ -19,7 +19,7 @@ class Dropout : public Module<Dropout> {
   }
 
   Tensor forward(const Tensor& x, Call& call) const {
-    return call.training() && rate_ > 0 ? dropout(x, rate_, call.key(stream_)) : x;
+    return call.training() && rate_ != 0 ? dropout(x, rate_, call.key(stream_)) : x;
   }
 
   void visit(Visitor& v) {
