@@ -9,6 +9,10 @@ endif()
 set(MICA_LEVEL_FLAGS_baseline "")
 # What dispatch.cpp asks the processor for, and no more.
 set(MICA_LEVEL_FLAGS_avx2 -mavx2 -mfma -mtune=znver3)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # Tuning for Zen splits a multiply-add where it sees a chain of them: a row's bits then depend on the rows beside it.
+  list(APPEND MICA_LEVEL_FLAGS_avx2 --param=avoid-fma-max-bits=0)
+endif()
 set(MICA_LEVEL_FLAGS_avx512 ${MICA_LEVEL_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd
                             -mprefer-vector-width=512)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

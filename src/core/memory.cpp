@@ -9,6 +9,10 @@
 
 #include "mica/core/macros.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define MICA_CACHE_BLOCKS 0
 #elif defined(__has_feature)
@@ -46,6 +50,19 @@ SizeClass size_class(size_t bytes) {
   const size_t s = (bytes - base + step - 1) / step;  // 1..8
   const size_t rounded = (base + s * step + kAlignment - 1) / kAlignment * kAlignment;
   return {(exponent - 6) * kSteps + static_cast<int>(s), rounded};
+}
+
+// A large block begins at a huge page and asks for huge pages: a product that walks down a matrix touches a page a row,
+// and with pages of 4 KiB each touch is a miss in the table of pages.
+void* system_allocate(size_t bytes) {
+  constexpr size_t kHugePage = size_t{2} << 20;
+  const bool large = MICA_CACHE_BLOCKS && bytes >= kHugePage;
+  const size_t alignment = large ? kHugePage : kAlignment;
+  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (large && block) madvise(block, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // or not: it is a wish
+#endif
+  return block;
 }
 
 void count_use(int64_t bytes) {
@@ -87,11 +104,11 @@ void* detail::allocate(size_t bytes) {
       }
     }
   if (!block) {
-    block = std::aligned_alloc(kAlignment,
-                               MICA_CACHE_BLOCKS ? c.bytes : (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    const size_t size = MICA_CACHE_BLOCKS ? c.bytes : (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    block = system_allocate(size);
     if (!block) {  // what is kept of other sizes may be what is missing
       release_cached();
-      block = std::aligned_alloc(kAlignment, c.bytes);
+      block = system_allocate(size);
       if (!block) throw std::bad_alloc();
     }
     system_allocations.fetch_add(1, std::memory_order_relaxed);

@@ -237,6 +237,9 @@ bool is_depthwise(const Conv2DArgs& args) { return args.groups > 1 && args.group
 
 void conv2d(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, const void* bias, void* y) {
   if (is_depthwise(args)) return depthwise(ctx, args, x, w, bias, y);
+  if (winograd_suits(args))
+    return winograd(ctx, args, static_cast<const float*>(x), static_cast<const float*>(w),
+                    static_cast<const float*>(bias), static_cast<float*>(y));
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     forward(ctx, args, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(bias),
@@ -246,6 +249,9 @@ void conv2d(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, 
 
 void conv2d_gradient_input(Context& ctx, const Conv2DArgs& args, const void* dy, const void* w, void* dx, Write write) {
   if (is_depthwise(args)) return depthwise_gradient_input(ctx, args, dy, w, dx, write);
+  if (winograd_suits(args))
+    return winograd_gradient_input(ctx, args, static_cast<const float*>(dy), static_cast<const float*>(w),
+                                   static_cast<float*>(dx), write);
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     gradient_input(ctx, args, static_cast<const T*>(dy), static_cast<const T*>(w), static_cast<T*>(dx), write);
@@ -255,6 +261,9 @@ void conv2d_gradient_input(Context& ctx, const Conv2DArgs& args, const void* dy,
 void conv2d_gradient_filter(Context& ctx, const Conv2DArgs& args, const void* x, const void* dy, void* dw,
                             Write write) {
   if (is_depthwise(args)) return depthwise_gradient_filter(ctx, args, x, dy, dw, write);
+  if (winograd_suits(args))
+    return winograd_gradient_filter(ctx, args, static_cast<const float*>(x), static_cast<const float*>(dy),
+                                    static_cast<float*>(dw), write);
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     gradient_filter(ctx, args, static_cast<const T*>(x), static_cast<const T*>(dy), static_cast<T*>(dw), write);

@@ -25,42 +25,73 @@ struct Product {
   UnaryOp activation;
 };
 
-// A block of packed columns stays in the second-level cache, a panel of it in the first; a block of rows is copied into
-// tiles where its rows would fall on each other in the cache, or are read many times.
-constexpr int64_t kStepBlock = 256, kColumnBlock = 512, kRowBlock = 16 * kTileRows;
-
-// What is decided once for all the parts of a product: how much scratch each needs, and for Eigen its blocking.
+// What is decided once for all the parts of a product: how much scratch each needs, and the blocking.
 template <class T>
 class Plan;
 
+// A block of packed columns stays in the last-level cache, a panel of it in the first; a block of packed rows in the
+// second. Lengths are cut into nearly equal blocks: 288 steps as 256 and 32 would read and write the results twice.
 template <>
 class Plan<float> {
  public:
-  Plan(int64_t, int64_t n, int64_t k)
-      : bytes_(packed_bytes<float>(min(k, kStepBlock), min(n, kColumnBlock)) +
-               kRowBlock * kStepBlock * static_cast<int64_t>(sizeof(float))) {}
-  int64_t bytes() const { return bytes_; }
+  Plan(int64_t m, int64_t n, int64_t k)
+      : steps(block(k, 384, 1)), columns(block(n, 1024, kPanel<float>)), rows(block(m, 8 * kTileRows, kTileRows)),
+        // Rows that meet few columns are read where they lie, unless they would fall on each other in the cache.
+        packs_rows_(n > 2 * kPanel<float>) {}
+  bool packs_rows(int64_t lda, bool transposed) const {
+    return packs_rows_ || transposed || lda * static_cast<int64_t>(sizeof(float)) % 1024 == 0;
+  }
+  int64_t columns_bytes() const { return packed_bytes<float>(steps, columns); }
+  int64_t bytes() const { return columns_bytes() + packed_rows_bytes(rows, steps); }
+
+  int64_t steps, columns, rows;  // of a block
 
  private:
-  int64_t bytes_;
+  static int64_t block(int64_t length, int64_t most, int64_t unit) {
+    const int64_t blocks = max(1, (length + most - 1) / most), each = (length + blocks - 1) / blocks;
+    return max(1, (each + unit - 1) / unit * unit);
+  }
+  bool packs_rows_;
 };
 
-void multiply(const Product<float>& g, const Plan<float>&, char* scratch) {
+// Fetches a matrix of `rows` runs of `length` into the cache, a part at a time: between the tiles of one block, the
+// rows of the next.
+class Fetch {
+ public:
+  Fetch(const float* from, int64_t rows, int64_t length, int64_t stride, int64_t parts)
+      : from_(from), stride_(stride), lines_(length / kLine + 1), left_(rows * lines_),
+        each_((left_ + parts - 1) / parts) {}
+  [[gnu::always_inline]] void next() {
+    for (int64_t i = min(each_, left_); i > 0; --i, --left_) {
+      __builtin_prefetch(from_ + at_ * kLine, 0, 2);
+      if (++at_ == lines_) at_ = 0, from_ += stride_;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 16;  // values
+  const float* from_;
+  int64_t stride_, lines_, left_, each_, at_ = 0;
+};
+
+void multiply(const Product<float>& g, const Plan<float>& plan, char* scratch) {
   float* packed = reinterpret_cast<float*>(scratch);
-  float* rows = reinterpret_cast<float*>(scratch + packed_bytes<float>(min(g.k, kStepBlock), min(g.n, kColumnBlock)));
-  const bool copy_rows = g.n > 4 * kPanel<float> || g.lda * static_cast<int64_t>(sizeof(float)) % 1024 == 0;
-  for (int64_t j = 0; j < g.n; j += kColumnBlock) {
-    const int64_t columns = min(kColumnBlock, g.n - j);
-    for (int64_t p = 0; p == 0 || p < g.k; p += kStepBlock) {
-      const int64_t steps = min(kStepBlock, g.k - p);
+  float* rows = reinterpret_cast<float*>(scratch + plan.columns_bytes());
+  const bool packs_rows = plan.packs_rows(g.lda, g.transpose_a);
+  const int64_t row_stride = g.transpose_a ? 1 : g.lda, step_stride = g.transpose_a ? g.lda : 1;
+  for (int64_t j = 0; j < g.n; j += plan.columns) {
+    const int64_t columns = min(plan.columns, g.n - j);
+    for (int64_t p = 0; p == 0 || p < g.k; p += plan.steps) {
+      const int64_t steps = min(plan.steps, g.k - p);
       const bool last = p + steps == g.k;
       pack_columns(steps, columns, g.b + (g.transpose_b ? j * g.ldb + p : p * g.ldb + j), g.ldb, g.transpose_b, packed);
-      for (int64_t i = 0; i < g.m; i += kRowBlock) {
-        const int64_t height = min(kRowBlock, g.m - i);
-        const float* a = g.a + (g.transpose_a ? p * g.lda + i : i * g.lda + p);
-        Tile<float> t{.a = a,
-                      .row_stride = g.transpose_a ? 1 : g.lda,
-                      .step_stride = g.transpose_a ? g.lda : 1,
+      // Where rows are not packed, a tile's are read from memory for its first panel and from the cache for the next.
+      const int64_t block = packs_rows ? plan.rows : kTileRows;
+      for (int64_t i = 0; i < g.m; i += block) {
+        const int64_t height = min(block, g.m - i);
+        Tile<float> t{.a = g.a + i * row_stride + p * step_stride,
+                      .row_stride = row_stride,
+                      .step_stride = step_stride,
                       .steps = steps,
                       .b = packed,
                       .c = g.c + i * g.ldc + j,
@@ -68,18 +99,24 @@ void multiply(const Product<float>& g, const Plan<float>&, char* scratch) {
                       .columns = 0,
                       .accumulate = g.accumulate || p > 0,
                       .bias = last && g.bias ? g.bias + j : nullptr};
-        if (copy_rows) {  // [steps][height]: the rows of a tile side by side
-          for (int64_t r = 0; r < height; r += 8) {
-            const int64_t group = min(8, height - r);
-            for (int64_t s = 0; s < steps; ++s)
-              for (int64_t q = 0; q < group; ++q)
-                rows[s * kRowBlock + r + q] = a[(r + q) * t.row_stride + s * t.step_stride];
-          }
+        if (packs_rows) {
+          pack_rows(height, steps, t.a, row_stride, step_stride, rows);
           t.a = rows;
           t.row_stride = 1;
-          t.step_stride = kRowBlock;
+          t.step_stride = kTileRows;
+          t.packed_steps = steps;
         }
-        run_tiles(height, columns, t, last ? g.activation : UnaryOp::identity);
+        const int64_t next = min(block, g.m - i - height), tiles = TileHeights(height).count * panels<float>(columns);
+        const float* ahead = g.a + (i + height) * row_stride + p * step_stride;
+        Fetch fetch = g.transpose_a ? Fetch(ahead, next > 0 ? steps : 0, next, g.lda, tiles)
+                                    : Fetch(ahead, next, steps, g.lda, tiles);
+        run_tiles(height, columns, t, last ? g.activation : UnaryOp::identity, [&](const Tile<float>& tile, int64_t r) {
+          for (int64_t q = 0; q < r; ++q) {
+            __builtin_prefetch(tile.c + q * tile.ldc, 1);
+            __builtin_prefetch(tile.c + q * tile.ldc + 16, 1);
+          }
+          fetch.next();
+        });
       }
     }
   }

@@ -12,19 +12,11 @@
 #include "core/parallel.h"
 #include "mica/core/error.h"
 #include "support/error_text.h"
+#include "support/keep_threads.h"
 
 using namespace mica;
 using mica::test::error_text;
-
-namespace {
-
-// Sets num_threads back at the end of a test.
-struct KeepThreads {
-  const int before = num_threads();
-  ~KeepThreads() { set_num_threads(before); }
-};
-
-}  // namespace
+using mica::test::KeepThreads;
 
 TEST_SUITE_BEGIN("threads");
 

@@ -4,6 +4,7 @@
 #include "mica/autograd/gradcheck.h"
 #include "mica/core/memory.h"
 #include "support/golden.h"
+#include "support/keep_threads.h"
 #include "support/wrong_use.h"
 
 using namespace mica;
@@ -70,6 +71,14 @@ Results naive(const Convolution& c, const Tensor& x, const Tensor& w, const Tens
   return {tensor(Y, dy.shape()), tensor(DX, x.shape()), tensor(DW, w.shape()), tensor(DB, b.shape())};
 }
 
+// Long sums of products round by their terms, however small they come out.
+Tolerance tolerance(DType dtype, const Tensor& expected) {
+  double squares = 0;
+  for (const double v : doubles(expected)) squares += v * v;
+  const double size = std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, expected.shape().elements())));
+  return tolerance_of(dtype, {kSums.relative, kSums.absolute * std::max(1.0, size)});
+}
+
 void check(const Convolution& c) {
   CAPTURE(c.x);
   CAPTURE(c.w);
@@ -80,7 +89,6 @@ void check(const Convolution& c) {
   CAPTURE(c.dilation.w);
   CAPTURE(c.groups);
   for (const DType dtype : {float32, float64}) {
-    const Tolerance tolerance = tolerance_of(dtype, kSums);
     Tape tape;
     Tensor x = sample(c.x, dtype, 1), w = sample(c.w, dtype, 2), b = sample({c.w[3]}, dtype, 3);
     for (Tensor* t : {&x, &w, &b}) tape.watch(*t);
@@ -88,10 +96,10 @@ void check(const Convolution& c) {
     const Tensor dy = sample(y.shape(), dtype, 4);
     const Results expected = naive(c, x, w, b, dy);
     const Tensors d = tape.gradient(sum(y * dy), {x, w, b});
-    CHECK(close(y, expected.y, tolerance));
-    CHECK(close(d[0], expected.dx, tolerance));
-    CHECK(close(d[1], expected.dw, tolerance));
-    CHECK(close(d[2], expected.db, tolerance));
+    CHECK(close(y, expected.y, tolerance(dtype, expected.y)));
+    CHECK(close(d[0], expected.dx, tolerance(dtype, expected.dx)));
+    CHECK(close(d[1], expected.dw, tolerance(dtype, expected.dw)));
+    CHECK(close(d[2], expected.db, tolerance(dtype, expected.db)));
   }
 }
 
@@ -193,6 +201,42 @@ TEST_CASE("conv2d: a dilation that leads out of the image costs nothing") {
       CHECK(memory_statistics().peak - before.peak < (1 << 20));
     }
   check({.x = {1, 4, 3, 2}, .w = {3, 2, 2, 3}, .padding = Padding::causal, .dilation = 1 << 20});
+}
+
+// Where CPU kernels multiply less than once a window (src/cpu/winograd.cpp): windows of 3 by 3 over many channels.
+TEST_CASE("conv2d is the sum over its windows, where it is computed by tiles of results") {
+  struct Images {
+    int64_t n, h, w, channels, filters;
+  };
+  const Images images[] = {{1, 6, 6, 16, 16},  {2, 13, 13, 32, 64}, {3, 5, 11, 48, 16}, {1, 10, 7, 16, 80},
+                           {2, 4, 18, 64, 32}, {5, 9, 8, 32, 16},   {1, 31, 3, 32, 32}, {1, 14, 15, 128, 128}};
+  for (const Images& i : images)
+    for (const Padding padding : {Padding::valid, Padding::same, Padding::causal})
+      for (const int threads : {1, 2, 5}) {
+        CAPTURE(threads);
+        const KeepThreads keep(threads);
+        check({.x = {i.n, i.h, i.w, i.channels}, .w = {3, 3, i.channels, i.filters}, .padding = padding});
+      }
+}
+
+TEST_CASE("conv2d by tiles applies activations and adds to gradients as it does by windows") {
+  const Tensor x = sample({2, 7, 9, 32}, float64, 1), w = sample({3, 3, 32, 48}, float64, 2, -0.1, 0.1);
+  const Tensor b = sample({48}, float64, 3, 0.1, 0.3);
+  const auto results = [&](DType dtype, UnaryOp activation) {
+    Tensor x1 = x.to(dtype), w1 = w.to(dtype);
+    Tape tape;
+    tape.watch(x1);
+    tape.watch(w1);
+    const Tensor y = conv2d(x1, w1, b.to(dtype), {.activation = activation});
+    Tensors all = tape.gradient(sum(y * conv2d(x1, w1, {}, {.padding = Padding::valid})), {x1, w1});
+    all.push_back(y);
+    return all;
+  };
+  for (const UnaryOp activation : {UnaryOp::identity, UnaryOp::relu, UnaryOp::tanh, UnaryOp::sigmoid}) {
+    CAPTURE(static_cast<int>(activation));
+    const Tensors tiles = results(float32, activation), windows = results(float64, activation);
+    for (size_t i = 0; i < tiles.size(); ++i) CHECK(close(tiles[i], windows[i], tolerance(float32, windows[i])));
+  }
 }
 
 TEST_CASE("conv2d of no channels is the bias, and by no filters is empty") {

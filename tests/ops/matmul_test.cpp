@@ -104,6 +104,34 @@ TEST_CASE("on each device, matmul is the sum of products at every edge of its ti
   });
 }
 
+TEST_CASE(
+    "matmul is the sum of products over several blocks of rows, columns and steps, and of long or flat operands") {
+  struct Product {
+    int64_t m, n, k;
+  };
+  for_each_transpose([&](MatmulOptions options) {
+    for (const auto [m, n, k] : {Product{30, 1057, 389}, {259, 33, 450}, {1000, 65, 3}, {517, 64, 256}, {7, 2050, 5}})
+      check_matmul({}, stored(m, k, options.transpose_a), stored(k, n, options.transpose_b), options);
+  });
+}
+
+TEST_CASE("dense gives a row the same bits whatever rows come with it") {
+  for (const int64_t n : {1, 2, 8, 16, 17, 64, 100})
+    for (const int64_t k : {1, 2, 3, 17, 400}) {
+      CAPTURE(n);
+      CAPTURE(k);
+      const Tensor x = sample({40, k}, float32, 1), w = sample({k, n}, float32, 2), b = sample({n}, float32, 3);
+      for (const UnaryOp activation : {UnaryOp::identity, UnaryOp::relu, UnaryOp::tanh}) {
+        const Tensor all = dense(x, w, b, activation);
+        for (const int64_t rows : {1, 2, 3, 5, 7, 13, 20})
+          for (int64_t i = 0; i + rows <= 40; i += rows) {
+            CAPTURE(rows);
+            CHECK(same_bits(dense(x.slice(i, i + rows), w, b, activation), all.slice(i, i + rows)));
+          }
+      }
+    }
+}
+
 TEST_CASE("on each device, matmul of batches multiplies each pair, or each matrix with the one on the right") {
   for_each_device([](Device device) {
     for_each_transpose([&](MatmulOptions options) {
