@@ -300,6 +300,11 @@ void Gradients::add(int i, Tensor dx) {
   accumulate(dx, *target);
 }
 
+Tensor Gradients::in_place_of_dy() {
+  Tensor& dy = record_.outputs[0].gradient;
+  return TensorAccess::unique(dy) ? dy : empty_like(dy);
+}
+
 Gradients::Out Gradients::out(int i) {
   const detail::Edge& edge = record_.inputs[i];
   MICA_ASSERT(needs(i));

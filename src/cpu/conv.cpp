@@ -179,8 +179,37 @@ void gradient_input(Context& ctx, const Conv2DArgs& args, const T* dy, const T* 
   });
 }
 
+// The part of gradient_filter for one image, where each row of the window has three values.
+template <class T>
+void for_row_triples(const Conv2DArgs& args, const Images<T>& images, const T* image, const T* columns, T* sum) {
+  constexpr int64_t kRows = kTileRows / 3;  // of the window, in a tile
+  const int64_t pixels = args.oh * args.ow;
+  for (int64_t kh = images.rows.first; kh < images.rows.last; kh += kRows) {
+    const int64_t rows = min(kRows, images.rows.last - kh);
+    Tile<T> t{.a = image + images.offset(kh, images.cols.first),
+              .row_stride = 1,
+              .step_stride = args.sw * args.c,
+              .steps = args.ow,
+              .segments = args.oh,
+              .segment_stride = args.sh * images.row_stride(),
+              .b = columns,
+              .c = sum + kh * 3 * args.o,
+              .ldc = args.o,
+              .columns = 0,
+              .accumulate = true};
+    t.triple_stride = args.dh * images.row_stride();
+    for (int64_t j = 0; j < args.o; j += kPanel<T>) {
+      t.columns = min(kPanel<T>, args.o - j);
+      tile_function<T>(3 * rows, t.columns)(t);
+      t.b += pixels * kPanel<T>;
+      t.c += kPanel<T>;
+    }
+  }
+}
+
 // For each row kh of the window, a product of images' rows [pixels, KW*C] transposed and dy [pixels, O]: the pixels of
-// an output row are the steps, the output rows the segments. Where the row is in pieces, a product for each.
+// an output row are the steps, the output rows the segments. Where the row is in pieces, a product for each; where it
+// has three values (one channel, and windows of 3 by 3), one product for several rows.
 template <class T>
 void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* dy, T* dw, Write write) {
   const int64_t c = args.c / args.groups, o = args.o / args.groups;
@@ -204,8 +233,13 @@ void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* 
     for (int64_t n = args.n * part / parts; n < args.n * (part + 1) / parts; ++n) {
       const T* image = images.image(n, buffer);
       for (int64_t group = 0; group < args.groups; ++group) {
-        T* columns = packed + packed_each / static_cast<int64_t>(sizeof(T)) * group;
-        pack_columns(pixels, o, dy + n * pixels * args.o + group * o, args.o, false, columns);
+        T* room = packed + packed_each / static_cast<int64_t>(sizeof(T)) * group;
+        const T *from = dy + n * pixels * args.o + group * o, *columns = args.o == kPanel<T> ? from : room;
+        if (columns == room) pack_columns(pixels, o, from, args.o, false, room);
+        if (whole && line == 3 && images.rows.count() > 1) {
+          for_row_triples<T>(args, images, image, columns, sum);
+          continue;
+        }
         for (int64_t kh = images.rows.first; kh < images.rows.last; ++kh)
           for (int64_t kw = cols.first; kw < cols.last; ++kw)
             run_tiles<T>(line, o,

@@ -7,19 +7,25 @@ namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
 namespace {
 
-// Calls visit(position, offset) for the elements of the window at (oh, ow) that lie inside of the image, in order;
-// offset is that of the pixel's first channel.
+// The part of the window at (oh, ow) that lies inside of the image: rows [top, bottom), columns [left, right).
+struct Part {
+  Part(const Pool2DArgs& a, int64_t oh, int64_t ow)
+      : y(oh * a.sh - a.pad_top), x(ow * a.sw - a.pad_left), top(max(0, -y)), left(max(0, -x)),
+        bottom(min(a.kh, a.h - y)), right(min(a.kw, a.w - x)) {}
+  bool whole(const Pool2DArgs& a) const { return top == 0 && left == 0 && bottom == a.kh && right == a.kw; }
+  int64_t y, x, top, left, bottom, right;
+};
+
+// Calls visit(position, offset) for the elements of that part in order; offset is that of the pixel's first channel.
 template <class F>
-[[gnu::always_inline]] inline void for_window(const Pool2DArgs& a, int64_t oh, int64_t ow, const F& visit) {
-  for (int64_t kh = 0; kh < a.kh; ++kh) {
-    const int64_t y = oh * a.sh - a.pad_top + kh;
-    if (y < 0 || y >= a.h) continue;
-    for (int64_t kw = 0; kw < a.kw; ++kw) {
-      const int64_t x = ow * a.sw - a.pad_left + kw;
-      if (x >= 0 && x < a.w) visit(kh * a.kw + kw, (y * a.w + x) * a.c);
-    }
-  }
+[[gnu::always_inline]] inline void for_window(const Pool2DArgs& a, const Part& part, const F& visit) {
+  for (int64_t kh = part.top; kh < part.bottom; ++kh)
+    for (int64_t kw = part.left; kw < part.right; ++kw)
+      visit(kh * a.kw + kw, ((part.y + kh) * a.w + part.x + kw) * a.c);
 }
+
+// The window that most have: two by two, inside of the image.
+bool is_two_by_two(const Pool2DArgs& a, const Part& part) { return a.kh == 2 && a.kw == 2 && part.whole(a); }
 
 // Rows of results over the threads: body(image, oh).
 template <class F>
@@ -40,38 +46,62 @@ void for_images(Context& ctx, const Pool2DArgs& a, const F& body) {
 }
 
 // A vector's worth of channels, with the positions of their maxima, through the whole window in registers.
-template <class T, class I>
-void maximum(Context& ctx, const Pool2DArgs& a, const T* x, T* y, I* index) {
+template <class T>
+struct Maximum {
   using V = Vector<T>;
   using Type = typename V::Type;
   using Mask = decltype(Type{} < Type{});
-  typedef I Positions __attribute__((vector_size(sizeof(I) * V::kWidth)));
+
+  explicit Maximum(const T* first, int64_t position) : best(V::load(first)), where(Mask{} + Lane(position)) {}
+  [[gnu::always_inline]] void take(const T* from, int64_t position) {
+    const Type v = V::load(from);
+    const Mask better = (v > best) | ((v != v) & (best == best));
+    best = better ? v : best;
+    where = better ? Mask{} + Lane(position) : where;
+  }
+  template <class I>
+  [[gnu::always_inline]] void store(T* y, I* index) const {
+    typedef I Positions __attribute__((vector_size(sizeof(I) * V::kWidth)));
+    V::store(y, best);
+    if (!index) return;
+    const Positions narrow = __builtin_convertvector(where, Positions);
+    std::memcpy(index, &narrow, sizeof narrow);
+  }
+
+ private:
+  using Lane = std::remove_reference_t<decltype(Mask{}[0] + 0)>;
+  Type best;
+  Mask where;
+};
+
+template <class T, class I>
+void maximum(Context& ctx, const Pool2DArgs& a, const T* x, T* y, I* index) {
+  constexpr int64_t kWidth = Vector<T>::kWidth;
   for_output_rows(ctx, a, [&](int64_t n, int64_t oh) {
     const T* image = x + n * a.h * a.w * a.c;
     for (int64_t ow = 0; ow < a.ow; ++ow) {
-      const int64_t out = ((n * a.oh + oh) * a.ow + ow) * a.c;
+      const Part part(a, oh, ow);
+      const int64_t out = ((n * a.oh + oh) * a.ow + ow) * a.c, row = a.w * a.c;
+      const T* first = image + ((part.y + part.top) * a.w + part.x + part.left) * a.c;
       int64_t c = 0;
-      for (; c + V::kWidth <= a.c; c += V::kWidth) {
-        Type best = {};
-        Mask where = {};
-        bool first = true;
-        for_window(a, oh, ow, [&](int64_t position, int64_t offset) {
-          const Type v = V::load(image + offset + c);
-          const Mask p = Mask{} + static_cast<decltype(Mask{}[0] + 0)>(position);
-          const Mask better = first ? (Mask{} == Mask{}) : (v > best) | ((v != v) & (best == best));
-          best = better ? v : best;
-          where = better ? p : where;
-          first = false;
-        });
-        V::store(y + out + c, best);
-        if (!index) continue;
-        const Positions narrow = __builtin_convertvector(where, Positions);
-        std::memcpy(index + out + c, &narrow, sizeof narrow);
+      if (is_two_by_two(a, part)) {
+        for (; c + kWidth <= a.c; c += kWidth) {
+          Maximum<T> best(first + c, 0);
+          best.take(first + a.c + c, 1);
+          best.take(first + row + c, 2);
+          best.take(first + row + a.c + c, 3);
+          best.store(y + out + c, index ? index + out + c : nullptr);
+        }
+      }
+      for (; c + kWidth <= a.c; c += kWidth) {
+        Maximum<T> best(first + c, part.top * a.kw + part.left);
+        for_window(a, part, [&](int64_t position, int64_t offset) { best.take(image + offset + c, position); });
+        best.store(y + out + c, index ? index + out + c : nullptr);
       }
       for (; c < a.c; ++c) {
         T best = 0;
         int64_t where = -1;
-        for_window(a, oh, ow, [&](int64_t position, int64_t offset) {
+        for_window(a, part, [&](int64_t position, int64_t offset) {
           const T v = image[offset + c];
           if (where >= 0 && !(v > best || (v != v && best == best))) return;
           best = v;
@@ -87,22 +117,50 @@ void maximum(Context& ctx, const Pool2DArgs& a, const T* x, T* y, I* index) {
 template <class T, class I>
 void maximum_gradient(Context& ctx, const Pool2DArgs& a, const T* dy, const I* index, T* dx, Write write) {
   const int64_t image_size = a.h * a.w * a.c;
+  // Windows that lie side by side write each pixel once; what no window reaches is zero.
+  const bool apart = write == Write::overwrite && a.sh == a.kh && a.sw == a.kw && a.pad_top == 0 && a.pad_left == 0;
+  const auto fill = [](T* x, int64_t count) {
+    if (count > 0) std::memset(x, 0, static_cast<size_t>(count) * sizeof(T));
+  };
   for_images(ctx, a, [&](int64_t n) {
     T* image = dx + n * image_size;
-    if (write == Write::overwrite)
-      for (int64_t i = 0; i < image_size; ++i) image[i] = T(0);
-    for (int64_t oh = 0; oh < a.oh; ++oh)
+    if (write == Write::overwrite && !apart) fill(image, image_size);
+    for (int64_t oh = 0; oh < a.oh; ++oh) {
       for (int64_t ow = 0; ow < a.ow; ++ow) {
+        const Part part(a, oh, ow);
         const int64_t out = ((n * a.oh + oh) * a.ow + ow) * a.c;
         const T* in = dy + out;
         const I* where = index + out;
-        for_window(a, oh, ow, [&](int64_t position, int64_t offset) {
+        if (apart && is_two_by_two(a, part)) {
+          T *upper = image + (part.y * a.w + part.x) * a.c, *lower = upper + a.w * a.c;
+#pragma GCC ivdep
+          for (int64_t c = 0; c < a.c; ++c) {
+            const I p = where[c];
+            const T d = in[c];
+            upper[c] = p == 0 ? d : T(0);
+            upper[a.c + c] = p == 1 ? d : T(0);
+            lower[c] = p == 2 ? d : T(0);
+            lower[a.c + c] = p == 3 ? d : T(0);
+          }
+          continue;
+        }
+        for_window(a, part, [&](int64_t position, int64_t offset) {
           T* to = image + offset;
           const I p = static_cast<I>(position);
+          if (apart) {
 #pragma GCC ivdep
-          for (int64_t c = 0; c < a.c; ++c) to[c] += where[c] == p ? in[c] : T(0);
+            for (int64_t c = 0; c < a.c; ++c) to[c] = where[c] == p ? in[c] : T(0);
+          } else {
+#pragma GCC ivdep
+            for (int64_t c = 0; c < a.c; ++c) to[c] += where[c] == p ? in[c] : T(0);
+          }
         });
       }
+      if (apart)
+        for (int64_t y = oh * a.sh; y < min((oh + 1) * a.sh, a.h); ++y)
+          fill(image + (y * a.w + a.ow * a.sw) * a.c, (a.w - a.ow * a.sw) * a.c);
+    }
+    if (apart) fill(image + a.oh * a.sh * a.w * a.c, (a.h - a.oh * a.sh) * a.w * a.c);
   });
 }
 
@@ -140,10 +198,8 @@ void max_pool2d_gradient(Context& ctx, const Pool2DArgs& args, const void* dy, c
 namespace {
 
 // One over the number of the window's elements inside of the image.
-double weight(const Pool2DArgs& a, int64_t oh, int64_t ow) {
-  const int64_t y = oh * a.sh - a.pad_top, x = ow * a.sw - a.pad_left;
-  const int64_t rows = min(y + a.kh, a.h) - max(y, 0), cols = min(x + a.kw, a.w) - max(x, 0);
-  return 1.0 / static_cast<double>(rows * cols);
+double weight(const Part& part) {
+  return 1.0 / static_cast<double>((part.bottom - part.top) * (part.right - part.left));
 }
 
 }  // namespace
@@ -157,12 +213,12 @@ void average_pool2d(Context& ctx, const Pool2DArgs& args, const void* x, void* y
       for (int64_t ow = 0; ow < a.ow; ++ow) {
         T* out = static_cast<T*>(y) + ((n * a.oh + oh) * a.ow + ow) * a.c;
         for (int64_t c = 0; c < a.c; ++c) out[c] = T(0);
-        for_window(a, oh, ow, [&](int64_t, int64_t offset) {
+        for_window(a, Part(a, oh, ow), [&](int64_t, int64_t offset) {
           const T* in = image + offset;
 #pragma GCC ivdep
           for (int64_t c = 0; c < a.c; ++c) out[c] += in[c];
         });
-        const T scale = static_cast<T>(weight(a, oh, ow));
+        const T scale = static_cast<T>(weight(Part(a, oh, ow)));
         for (int64_t c = 0; c < a.c; ++c) out[c] *= scale;
       }
     });
@@ -181,8 +237,8 @@ void average_pool2d_gradient(Context& ctx, const Pool2DArgs& args, const void* d
       for (int64_t oh = 0; oh < a.oh; ++oh)
         for (int64_t ow = 0; ow < a.ow; ++ow) {
           const T* in = static_cast<const T*>(dy) + ((n * a.oh + oh) * a.ow + ow) * a.c;
-          const T scale = static_cast<T>(weight(a, oh, ow));
-          for_window(a, oh, ow, [&](int64_t, int64_t offset) {
+          const T scale = static_cast<T>(weight(Part(a, oh, ow)));
+          for_window(a, Part(a, oh, ow), [&](int64_t, int64_t offset) {
             T* to = image + offset;
 #pragma GCC ivdep
             for (int64_t c = 0; c < a.c; ++c) to[c] += in[c] * scale;

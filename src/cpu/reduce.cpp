@@ -9,26 +9,29 @@ namespace {
 constexpr int64_t kChunk = 8192;  // elements, or rows times columns
 constexpr int64_t kColumns = 64;  // columns summed at a time
 
-// sums[columns] = the sums of rows [begin, end) of a strip of x [n, inner], in float64.
-template <class T>
-void sum_strip(const T* x, int64_t begin, int64_t end, int64_t inner, int64_t columns, double* sums) {
+// sums[columns] = the sums of rows [begin, end) of a strip of x [n, inner], in float64. value(i) gives x's element i.
+template <class T, class Value>
+void sum_strip(const Value& value, int64_t begin, int64_t end, int64_t inner, int64_t columns, double* sums) {
   for (int64_t j = 0; j < columns; ++j) sums[j] = 0;
   for (int64_t i0 = begin; i0 < end; i0 += 64) {  // so many rows in T, then on into float64
     T part[kColumns] = {};
     for (int64_t i = i0; i < min(i0 + 64, end); ++i) {
-      const T* row = x + i * inner;
       if (columns == kColumns) {
-        for (int64_t j = 0; j < kColumns; ++j) part[j] += row[j];
+#pragma GCC ivdep
+        for (int64_t j = 0; j < kColumns; ++j) part[j] += value(i * inner + j);
       } else {
-        for (int64_t j = 0; j < columns; ++j) part[j] += row[j];
+#pragma GCC ivdep
+        for (int64_t j = 0; j < columns; ++j) part[j] += value(i * inner + j);
       }
     }
     for (int64_t j = 0; j < columns; ++j) sums[j] += static_cast<double>(part[j]);
   }
 }
 
-template <class T>
-void sum(Context& ctx, const ReduceArgs& args, double scale, const T* x, T* y, Write write) {
+// y[outer, inner] (+)= scale * the sum over n. sum_rows(outer, first, last, column, columns, sums) sums rows
+// [first, last) of a strip of columns.
+template <class T, class SumRows>
+void sum(Context& ctx, const ReduceArgs& args, double scale, const SumRows& sum_rows, T* y, Write write) {
   const int64_t n = args.n, inner = args.inner;
   const bool accumulate = write == Write::accumulate;
   if (args.outer * inner == 0) return;
@@ -37,12 +40,8 @@ void sum(Context& ctx, const ReduceArgs& args, double scale, const T* x, T* y, W
   const int64_t strips = (inner + kColumns - 1) / kColumns;  // of columns, each summed by itself
   // sums[columns] of one chunk of a strip.
   const auto sum_chunk = [&](int64_t outer, int64_t strip, int64_t chunk, double* sums) {
-    const T* base = x + outer * n * inner;
-    const int64_t first = chunk * rows, last = min(first + rows, n);
-    if (inner == 1)
-      sums[0] = row_sum(base + first, last - first);
-    else
-      sum_strip(base + strip * kColumns, first, last, inner, min(kColumns, inner - strip * kColumns), sums);
+    const int64_t column = strip * kColumns;
+    sum_rows(outer, chunk * rows, min((chunk + 1) * rows, n), column, min(kColumns, inner - column), sums);
   };
   const auto finish = [&](int64_t outer, int64_t strip, const double* sums) {
     T* out = y + outer * inner + strip * kColumns;
@@ -136,7 +135,31 @@ void reduce_sum(Context& ctx, const ReduceArgs& args, double scale, const void* 
   }
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
-    sum(ctx, args, scale, static_cast<const T*>(x), static_cast<T*>(y), write);
+    const int64_t n = args.n, inner = args.inner;
+    const auto rows = [=](int64_t outer, int64_t first, int64_t last, int64_t column, int64_t columns, double* sums) {
+      const T* base = static_cast<const T*>(x) + outer * n * inner + column;
+      if (inner == 1)
+        sums[0] = row_sum(base + first, last - first);
+      else
+        sum_strip<T>([=](int64_t at) { return base[at]; }, first, last, inner, columns, sums);
+    };
+    sum(ctx, args, scale, rows, static_cast<T*>(y), write);
+  });
+}
+
+void activation_gradient(Context& ctx, UnaryOp op, DType dtype, int64_t m, int64_t n, const void* y, const void* dy,
+                         void* dz, void* db, Write write) {
+  for_float(dtype, [&](auto t) {
+    using T = decltype(t);
+    const auto rows = [=](int64_t, int64_t first, int64_t last, int64_t column, int64_t columns, double* sums) {
+      const T *result = static_cast<const T*>(y) + column, *in = static_cast<const T*>(dy) + column;
+      T* out = static_cast<T*>(dz) + column;
+      for_fused(op, [=](auto f) {
+        const auto value = [=](int64_t at) { return out[at] = in[at] * f.derivative(result[at]); };
+        sum_strip<T>(value, first, last, n, columns, sums);
+      });
+    };
+    sum(ctx, {.dtype = dtype, .outer = 1, .n = m, .inner = n}, 1.0, rows, static_cast<T*>(db), write);
   });
 }
 

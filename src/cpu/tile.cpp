@@ -15,11 +15,11 @@ void tile_of(const Tile<T>& t) {
   Type sum[R][kVectors] = {};
   const T* b = t.b;
   const T* segment = t.a;
-  const int64_t row = t.row_stride, step = t.step_stride;
+  const int64_t row = t.row_stride, step = t.step_stride, triple = t.triple_stride ? t.triple_stride : 3 * row;
   for (int64_t s = 0; s < t.segments; ++s, segment += t.segment_stride) {
     // Three rows to a pointer: x86 reaches the other two by scaling one index register.
     const T* at[(R + 2) / 3];
-    for (int g = 0; g < (R + 2) / 3; ++g) at[g] = segment + 3 * g * row;
+    for (int g = 0; g < (R + 2) / 3; ++g) at[g] = segment + g * triple;
     for (int64_t p = 0; p < t.steps; ++p) {
       Type column[kVectors];
 #pragma GCC unroll 2

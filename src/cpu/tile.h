@@ -11,7 +11,8 @@
 namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
 // c[rows, columns] (+)= sum over segments s and steps p of a[i*row_stride + p*step_stride + s*segment_stride] times row
-// s*steps + p of the packed columns; then bias and relu.
+// s*steps + p of the packed columns; then bias and relu. Every three rows may lie elsewhere: triple_stride
+// from the last.
 template <class T>
 struct Tile {
   const T* a;
@@ -25,7 +26,8 @@ struct Tile {
   bool accumulate = false;
   const T* bias = nullptr;
   bool relu = false;
-  int64_t packed_steps = 0;  // of pack_rows, where a comes from it: how run_tiles finds the next tile's rows
+  int64_t triple_stride = 0;  // 0: 3 * row_stride
+  int64_t packed_steps = 0;   // of pack_rows, where a comes from it: how run_tiles finds the next tile's rows
 };
 
 // c[m, n] = activation(c), in place.

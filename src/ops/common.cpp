@@ -37,12 +37,23 @@ kernels::StridedDims broadcast_dims(const Shape& shape, const Shape& a, const Sh
   return strided_dims(shape, a_strides, b_strides);
 }
 
-Tensor activation_gradient(UnaryOp op, const Tensor& y, const Tensor& dy) {
-  if (op == UnaryOp::identity) return dy;
-  Tensor dz = empty_like(dy);
+Tensor activation_gradient(Gradients& g, UnaryOp op, const Tensor& y, int bias) {
+  if (op == UnaryOp::identity) {
+    if (g.needs(bias)) bias_gradient(g, bias, g.dy());
+    return g.dy();
+  }
+  const Tensor dy = g.dy();
+  Tensor dz = g.in_place_of_dy();
   Context ctx = context(dy.device());
-  kernels_for(dy.device())
-      .unary_gradient(ctx, op, dy.dtype(), dy.elements(), y.raw(), dy.raw(), out(dz), kernels::Write::overwrite);
+  const kernels::Table& k = kernels_for(dy.device());
+  if (!g.needs(bias)) {
+    k.unary_gradient(ctx, op, dy.dtype(), dy.elements(), y.raw(), dy.raw(), out(dz), kernels::Write::overwrite);
+    return dz;
+  }
+  Gradients::Out db = g.out(bias);
+  const int64_t n = dy.dim(-1);
+  k.activation_gradient(ctx, op, dy.dtype(), n ? dy.elements() / n : 0, n, y.raw(), dy.raw(), out(dz), out(db.tensor),
+                        write(db));
   return dz;
 }
 

@@ -119,8 +119,9 @@ inline bool fuses(UnaryOp op) {
   }
 }
 
-/// dy times the derivative of a fused activation, from the result y: dy itself where there is none.
-Tensor activation_gradient(UnaryOp op, const Tensor& y, const Tensor& dy);
+/// dz [..., N] where y = f(z), f a fused activation and z a sum with the bias that is input `bias`, whose gradient is
+/// added where it is wanted. dy itself where f is the identity; may be written over dy.
+Tensor activation_gradient(Gradients& g, UnaryOp op, const Tensor& y, int bias);
 
 /// bias[N] (+)= the sum of dy [..., N] over all but the last axis.
 void bias_gradient(Gradients& g, int input, const Tensor& dy);

@@ -6,6 +6,7 @@
 
 #include "mica/ops/elementwise.h"
 #include "ops/common.h"
+#include "ops/windows.h"
 
 namespace MICA_EXPORT mica {
 
@@ -66,7 +67,7 @@ Windows windows(const char* op, int64_t size, int64_t window, int64_t stride, Pa
   return {count, std::max<int64_t>((count - 1) * stride + dilated - size, 0) / 2};
 }
 
-Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions options) {
+kernels::Conv2DArgs ops::conv2d_args(const Tensor& x, const Tensor& w, const Tensor& bias, const ConvOptions& options) {
   ops::check_float("conv2d", "the input", x);
   ops::check_like("conv2d", "the filter", w, x);
   check(x.rank() == 4, "conv2d", "the input must be images [N,H,W,C], got ", x.shape());
@@ -91,20 +92,25 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions 
   const Size2 strides = options.strides, dilation = options.dilation;
   const Windows rows = windows("conv2d", x.dim(1), w.dim(0), strides.h, options.padding, dilation.h);
   const Windows cols = windows("conv2d", x.dim(2), w.dim(1), strides.w, options.padding, dilation.w);
+  kernels::Conv2DArgs args = conv_args(x.shape(), w.shape(), rows, cols, strides, dilation, x.dtype());
+  args.groups = groups;
+  args.activation = options.activation;
+  return args;
+}
+
+Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions options) {
+  const kernels::Conv2DArgs args = ops::conv2d_args(x, w, bias, options);
   if (!ops::fuses(options.activation)) {
     const UnaryOp activation = std::exchange(options.activation, UnaryOp::identity);
     return detail::unary(activation, conv2d(x, w, bias, options));
   }
-  kernels::Conv2DArgs args = conv_args(x.shape(), w.shape(), rows, cols, strides, dilation, x.dtype());
-  args.groups = groups;
-  args.activation = options.activation;
   Tensor y = empty({args.n, args.oh, args.ow, args.o}, {x.dtype(), x.device()});
   Context ctx = context(x.device());
   kernels_for(x.device()).conv2d(ctx, args, x.raw(), w.raw(), bias.raw(), ops::out(y));
   if (Tape* tape = Tape::recording(x, w, bias))
     tape->record("conv2d", {&x, &w, &bias}, {&y}, {&x, &w, options.activation == UnaryOp::identity ? &w : &y},
                  [args](Gradients& g) {
-                   const Tensor dz = ops::activation_gradient(args.activation, g.saved(2), g.dy());
+                   const Tensor dz = ops::activation_gradient(g, args.activation, g.saved(2), 2);
                    Context c = context(dz.device());
                    const kernels::Table& k = kernels_for(dz.device());
                    if (g.needs(0)) {
@@ -115,7 +121,6 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions 
                      Gradients::Out dw = g.out(1);
                      k.conv2d_gradient_filter(c, args, g.saved(0).raw(), dz.raw(), ops::out(dw.tensor), ops::write(dw));
                    }
-                   if (g.needs(2)) ops::bias_gradient(g, 2, dz);
                  });
   return y;
 }
@@ -161,7 +166,7 @@ Tensor conv2d_transpose(const Tensor& x, const Tensor& w, const Tensor& bias, Co
   if (Tape* tape = Tape::recording(x, w, bias))
     tape->record(op, {&x, &w, &bias}, {&y}, {&x, &w, activation == UnaryOp::identity ? &w : &y},
                  [args, activation](Gradients& g) {
-                   const Tensor dz = ops::activation_gradient(activation, g.saved(2), g.dy());
+                   const Tensor dz = ops::activation_gradient(g, activation, g.saved(2), 2);
                    Context c = context(dz.device());
                    const kernels::Table& table = kernels_for(dz.device());
                    if (g.needs(0)) {
@@ -174,7 +179,6 @@ Tensor conv2d_transpose(const Tensor& x, const Tensor& w, const Tensor& bias, Co
                      table.conv2d_gradient_filter(c, args, dz.raw(), g.saved(0).raw(), ops::out(dw.tensor),
                                                   ops::write(dw));
                    }
-                   if (g.needs(2)) ops::bias_gradient(g, 2, dz);
                  });
   return y;
 }

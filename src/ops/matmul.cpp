@@ -125,7 +125,7 @@ Tensor dense(const Tensor& x, const Tensor& w, const Tensor& bias, UnaryOp activ
   if (Tape* tape = Tape::recording(x, w, bias))
     tape->record("dense", {&x, &w, &bias}, {&y}, {&x, &w, activation == UnaryOp::identity ? &w : &y},
                  [=](Gradients& g) {
-                   const Tensor dz = ops::activation_gradient(activation, g.saved(2), g.dy());
+                   const Tensor dz = ops::activation_gradient(g, activation, g.saved(2), 2);
                    if (g.needs(0)) {
                      Gradients::Out dx = g.out(0);
                      product(1, {dz, m, n, false}, 0, {g.saved(1), k, n, true}, 0, dx.tensor, ops::write(dx));
@@ -134,7 +134,6 @@ Tensor dense(const Tensor& x, const Tensor& w, const Tensor& bias, UnaryOp activ
                      Gradients::Out dw = g.out(1);
                      product(1, {g.saved(0), m, k, true}, 0, {dz, m, n, false}, 0, dw.tensor, ops::write(dw));
                    }
-                   if (g.needs(2)) ops::bias_gradient(g, 2, dz);
                  });
   return y;
 }

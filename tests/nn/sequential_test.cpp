@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <set>
 
 #include "mica/autograd/tape.h"
@@ -93,6 +94,9 @@ TEST_CASE("sequential: errors carry the names of the layers that they come from"
   CHECK(error_text([] {
           nn::Sequential{nn::Input({8}), nn::Dense(4), nn::MaxPool2D({2, 2})};
         }) == "max_pool2d: [max_pool2d] the input must be images [N,H,W,C], got [1,4]");
+  CHECK(error_text([] {
+          nn::Sequential{nn::Input({4, 4, 1}), nn::Conv2D(4, {3, 3}), nn::MaxPool2D({3, 3})};
+        }) == "max_pool2d: [max_pool2d] the window (3) must not be larger than the input (2) without padding");
   const nn::Sequential inner{nn::Dense(4), nn::Conv2D(4, {3, 3})};
   nn::Sequential outer;
   outer.add(nn::Flatten());
@@ -124,6 +128,27 @@ TEST_CASE("sequential: built again for another shape, it throws and stays as it 
   CHECK(same_bits(model(x), before));
   model.build({{4}}, 99);  // parameters that are there keep their values
   CHECK(same_bits(model(x), before));
+}
+
+TEST_CASE("sequential: a convolution and the pooling after it are one op, unless somebody looks at each") {
+  struct Watcher : Tape::Observer {
+    void observe(const Tape::Step& step) override { ops.emplace_back(step.op); }
+    std::vector<std::string> ops;
+  };
+  for (const nn::Activation activation : {nn::Activation(relu), nn::Activation(tanh), nn::Activation(gelu),
+                                          nn::Activation([](const Tensor& z) { return -z; })}) {
+    const nn::Conv2D conv(4, {3, 3}, {.activation = activation});
+    const nn::Layer first = conv, second = nn::MaxPool2D({2, 2});
+    const nn::Sequential model{nn::Input({9, 8, 2}), first, second};
+    const Tensor x = random_uniform({3, 9, 8, 2}, -1, 1, {1, 0});
+    CHECK(close(model(x), second(first(x)), kExact));
+    Tape tape;
+    Watcher watcher;
+    tape.set_observer(&watcher);
+    tape.backward(sum(model(x)));
+    CHECK(std::ranges::count(watcher.ops, "max_pool2d") == 1);
+    CHECK(std::ranges::count(watcher.ops, "conv2d") == 1);
+  }
 }
 
 TEST_CASE("sequential: wrong use") {

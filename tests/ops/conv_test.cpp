@@ -71,14 +71,6 @@ Results naive(const Convolution& c, const Tensor& x, const Tensor& w, const Tens
   return {tensor(Y, dy.shape()), tensor(DX, x.shape()), tensor(DW, w.shape()), tensor(DB, b.shape())};
 }
 
-// Long sums of products round by their terms, however small they come out.
-Tolerance tolerance(DType dtype, const Tensor& expected) {
-  double squares = 0;
-  for (const double v : doubles(expected)) squares += v * v;
-  const double size = std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, expected.shape().elements())));
-  return tolerance_of(dtype, {kSums.relative, kSums.absolute * std::max(1.0, size)});
-}
-
 void check(const Convolution& c) {
   CAPTURE(c.x);
   CAPTURE(c.w);
@@ -96,10 +88,10 @@ void check(const Convolution& c) {
     const Tensor dy = sample(y.shape(), dtype, 4);
     const Results expected = naive(c, x, w, b, dy);
     const Tensors d = tape.gradient(sum(y * dy), {x, w, b});
-    CHECK(close(y, expected.y, tolerance(dtype, expected.y)));
-    CHECK(close(d[0], expected.dx, tolerance(dtype, expected.dx)));
-    CHECK(close(d[1], expected.dw, tolerance(dtype, expected.dw)));
-    CHECK(close(d[2], expected.db, tolerance(dtype, expected.db)));
+    CHECK(close(y, expected.y, sums_tolerance(dtype, expected.y)));
+    CHECK(close(d[0], expected.dx, sums_tolerance(dtype, expected.dx)));
+    CHECK(close(d[1], expected.dw, sums_tolerance(dtype, expected.dw)));
+    CHECK(close(d[2], expected.db, sums_tolerance(dtype, expected.db)));
   }
 }
 
@@ -235,7 +227,7 @@ TEST_CASE("conv2d by tiles applies activations and adds to gradients as it does 
   for (const UnaryOp activation : {UnaryOp::identity, UnaryOp::relu, UnaryOp::tanh, UnaryOp::sigmoid}) {
     CAPTURE(static_cast<int>(activation));
     const Tensors tiles = results(float32, activation), windows = results(float64, activation);
-    for (size_t i = 0; i < tiles.size(); ++i) CHECK(close(tiles[i], windows[i], tolerance(float32, windows[i])));
+    for (size_t i = 0; i < tiles.size(); ++i) CHECK(close(tiles[i], windows[i], sums_tolerance(float32, windows[i])));
   }
 }
 

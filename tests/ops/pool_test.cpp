@@ -4,7 +4,9 @@
 #include <limits>
 
 #include "mica/autograd/gradcheck.h"
+#include "mica/ops/reduce.h"
 #include "support/golden.h"
+#include "support/keep_threads.h"
 #include "support/wrong_use.h"
 
 using namespace mica;
@@ -177,6 +179,73 @@ TEST_CASE("pooling passes a gradient check") {
     CHECK(gradcheck([&](const Tensors& t) { return max_pool2d(t[0], p.window, p.options); }, {x}) <= 1e-6);
     CHECK(gradcheck([&](const Tensors& t) { return average_pool2d(t[0], p.window, p.options); }, {x}) <= 1e-6);
   }
+}
+
+TEST_CASE("conv2d_max_pool2d is max_pool2d of conv2d, with its gradients, for any number of images and threads") {
+  struct Case {
+    Shape x, w;
+    Size2 window;
+    ConvOptions conv = {};
+    PoolOptions pool = {};
+  };
+  const Case cases[] = {
+      {.x = {9, 28, 28, 1}, .w = {3, 3, 1, 32}, .window = 2, .conv = {.activation = UnaryOp::relu}},
+      {.x = {40, 13, 13, 16}, .w = {3, 3, 16, 32}, .window = 2, .conv = {.activation = UnaryOp::relu}},
+      {.x = {5, 9, 8, 3}, .w = {2, 3, 3, 7}, .window = {3, 2}, .pool = {.strides = {2, 1}, .padding = Padding::same}},
+      {.x = {3, 7, 9, 4}, .w = {3, 3, 2, 6}, .window = 3, .conv = {.activation = UnaryOp::tanh, .groups = 2}},
+      {.x = {4, 6, 6, 3}, .w = {3, 3, 1, 3}, .window = 2, .conv = {.activation = UnaryOp::sigmoid, .groups = 3}},
+      {.x = {1, 40, 40, 2}, .w = {5, 5, 2, 4}, .window = {17, 16}, .conv = {.padding = Padding::same}},
+      {.x = {0, 6, 6, 3}, .w = {3, 3, 3, 4}, .window = 2},
+  };
+  for (const Case& c : cases)
+    for (const int threads : {1, 2, 4})
+      for (const DType dtype : {float32, float64}) {
+        CAPTURE(c.x);
+        CAPTURE(threads);
+        const KeepThreads keep(threads);
+        const auto run = [&](bool fused) {
+          Tensor x = sample(c.x, dtype, 1), w = sample(c.w, dtype, 2), b = sample({c.w[3]}, dtype, 3);
+          Tape tape;
+          for (Tensor* t : {&x, &w, &b}) tape.watch(*t);
+          const auto op = [&] {
+            return fused ? conv2d_max_pool2d(x, w, b, c.conv, c.window, c.pool)
+                         : max_pool2d(conv2d(x, w, b, c.conv), c.window, c.pool);
+          };
+          const Tensor y = op(), twice = op();  // whose gradients add up
+          Tensors all = tape.gradient(sum(y * sample(y.shape(), dtype, 4)) + sum(twice * twice), {x, w, b});
+          all.push_back(y);
+          return all;
+        };
+        const Tensors one = run(true), two = run(false);
+        for (size_t i = 0; i < one.size(); ++i) CHECK(close(one[i], two[i], sums_tolerance(dtype, two[i])));
+      }
+}
+
+TEST_CASE("conv2d_max_pool2d passes a gradient check, of each operand by itself, too") {
+  for (const UnaryOp activation : {UnaryOp::identity, UnaryOp::relu, UnaryOp::tanh, UnaryOp::square}) {
+    CAPTURE(static_cast<int>(activation));
+    const Tensor x = sample({2, 6, 7, 2}, float64, 1), w = sample({3, 2, 2, 3}, float64, 2),
+                 b = sample({3}, float64, 3, 0.1, 1);
+    const ConvOptions options{.activation = activation};
+    CHECK(gradcheck([&](const Tensors& t) { return conv2d_max_pool2d(t[0], t[1], t[2], options, 2); }, {x, w, b}) <=
+          1e-6);
+    CHECK(gradcheck([&](const Tensors& t) { return conv2d_max_pool2d(t[0], w, {}, options, 2); }, {x}) <= 1e-6);
+    CHECK(gradcheck([&](const Tensors& t) { return conv2d_max_pool2d(x, t[0], b, options, {2, 3}); }, {w}) <= 1e-6);
+    CHECK(gradcheck([&](const Tensors& t) { return conv2d_max_pool2d(x, w, t[0], options, 2); }, {b}) <= 1e-6);
+  }
+}
+
+TEST_CASE("conv2d_max_pool2d refuses what convolution refuses, and what pooling does") {
+  check_wrong_use({
+      {"[conv2d] input channels must match the filter's: input [1,4,4,2], filter [3,3,1,2]",
+       [] {
+         conv2d_max_pool2d(ones({1, 4, 4, 2}), ones({3, 3, 1, 2}), {}, {}, 2);
+       }},
+      {"[max_pool2d] the window (3) must not be larger than the input (2) without padding",
+       [] {
+         conv2d_max_pool2d(ones({1, 4, 4, 2}), ones({3, 3, 2, 2}), {}, {}, 3);
+       }},
+  });
 }
 
 TEST_CASE("pooling refuses what is not images, and windows that do not fit") {

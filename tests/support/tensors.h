@@ -1,6 +1,7 @@
 // What tests say about tensors: samples to compute with, and whether two agree, with the first place where they do not.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -58,6 +59,14 @@ inline constexpr Tolerance kExact{0, 0};
 /// Of float64 results, whatever is allowed to float32 ones, only rounding is forgiven.
 inline Tolerance tolerance_of(DType dtype, Tolerance float32_tolerance) {
   return dtype == float64 ? kFloat64 : float32_tolerance;
+}
+
+/// Of long sums of products, which round by their terms, however small they come out.
+inline Tolerance sums_tolerance(DType dtype, const Tensor& expected) {
+  double squares = 0;
+  for (const double v : doubles(expected)) squares += v * v;
+  const double size = std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, expected.elements())));
+  return tolerance_of(dtype, {kSums.relative, kSums.absolute * std::max(1.0, size)});
 }
 
 // "[1,2]" of flat position `i`.

@@ -99,6 +99,8 @@ class Gradients {
   void add(int i, Tensor dx);
   /// The gradient of input `i` as a destination: for kernels that can add to what is there.
   Out out(int i);
+  /// For a result computed from dy element by element: dy itself where nobody else holds it, else a new tensor like it.
+  Tensor in_place_of_dy();
 
  private:
   friend class Tape;
@@ -145,13 +147,16 @@ class Tape {
     virtual ~Observer() = default;
     virtual void observe(const Step& step) = 0;
   };
-  /// `observer` is told of each record that backward() or gradient() walks; nullptr: nobody.
+  /// `observer` is told of each record that backward() or gradient() walks; nullptr: nobody. Set before the forward
+  /// pass, it also keeps models from doing two layers' work in one op (conv2d_max_pool2d).
   void set_observer(Observer* observer) { observer_ = observer; }
 
   /// While it is on, an op whose result is not finite throws Error as it is recorded, and backward() or gradient()
   /// where a gradient is not; the text names the op, the element and, as any error does, the layer. PyTorch's
   /// detect_anomaly, for infinities too. It looks at each number once more; off, as at first, it costs nothing.
   void set_detect_anomaly(bool on) { detect_anomaly_ = on; }
+  /// Whether somebody looks at each op by itself, so that none should do the work of two.
+  bool looks_at_ops() const { return observer_ != nullptr || detect_anomaly_; }
 
   /// The tape that records on this thread, or nullptr.
   static Tape* current();

@@ -41,6 +41,7 @@ class Activation : public Module<Activation> {
 
   /// The scalar function, if it is one: what kernels can fuse. Else identity, and `after` applies the function.
   UnaryOp op() const { return op_; }
+  bool scalar() const { return scalar_; }
   Tensor after(const Tensor& z) const { return scalar_ ? z : function_(z); }
 
   Tensor forward(const Tensor& x, Call&) const { return scalar_ ? mica::detail::unary(op_, x) : function_(x); }

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "mica/nn/activation.h"
+#include "mica/nn/pool.h"
 #include "mica/nn/weights.h"
-#include "mica/ops/conv.h"
 
 namespace MICA_EXPORT mica {
 namespace nn {
@@ -39,19 +39,10 @@ class Conv2D : public Module<Conv2D> {
           filters, " filters");
   }
 
-  Tensor forward(const Tensor& x, Call& call) const {
-    check(x.rank() == 4, "conv2d", "the input must be images [N,H,W,C], got ", x.shape());
-    const int64_t groups = options_.groups;
-    check(groups >= 1 && x.dim(3) % groups == 0, "conv2d", "groups must divide the channels: ", groups,
-          " groups, input ", x.shape());
-    const Tensor kernel = weights_.kernel({size_.h, size_.w, x.dim(3) / groups, filters_}, call);
-    const Tensor bias = weights_.bias(filters_, call);
-    return options_.activation.after(conv2d(x, kernel, bias,
-                                            {.strides = options_.strides,
-                                             .padding = options_.padding,
-                                             .activation = options_.activation.op(),
-                                             .dilation = options_.dilation,
-                                             .groups = groups}));
+  Tensor forward(const Tensor& x, Call& call) const { return run(x, nullptr, call); }
+  /// What `pool` makes of forward's result, in one op. Undefined where the activation is not a scalar function.
+  Tensor forward_pooled(const Tensor& x, const MaxPool2D& pool, Call& call) const {
+    return options_.activation.scalar() ? run(x, &pool, call) : Tensor();
   }
 
   void visit(Visitor& v) {
@@ -69,6 +60,22 @@ class Conv2D : public Module<Conv2D> {
   const Parameter& bias() const { return weights_.bias(); }      ///< [filters]
 
  private:
+  Tensor run(const Tensor& x, const MaxPool2D* pool, Call& call) const {
+    check(x.rank() == 4, "conv2d", "the input must be images [N,H,W,C], got ", x.shape());
+    const int64_t groups = options_.groups;
+    check(groups >= 1 && x.dim(3) % groups == 0, "conv2d", "groups must divide the channels: ", groups,
+          " groups, input ", x.shape());
+    const Tensor kernel = weights_.kernel({size_.h, size_.w, x.dim(3) / groups, filters_}, call);
+    const Tensor bias = weights_.bias(filters_, call);
+    const ConvOptions options{.strides = options_.strides,
+                              .padding = options_.padding,
+                              .activation = options_.activation.op(),
+                              .dilation = options_.dilation,
+                              .groups = groups};
+    if (pool) return conv2d_max_pool2d(x, kernel, bias, options, pool->window(), pool->options());
+    return options_.activation.after(conv2d(x, kernel, bias, options));
+  }
+
   int64_t filters_ = 1;
   Size2 size_;
   Conv2DOptions options_;

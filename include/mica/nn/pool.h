@@ -29,9 +29,10 @@ class Pool2D : public Module<Derived> {
     windows(op, window.w, window.w, options.strides.w == 0 ? 1 : options.strides.w, options.padding);
   }
 
-  Tensor forward(const Tensor& x, Call&) const {
-    return kPool(x, window_, {.strides = options_.strides, .padding = options_.padding});
-  }
+  Tensor forward(const Tensor& x, Call&) const { return kPool(x, window_, options()); }
+
+  Size2 window() const { return window_; }
+  PoolOptions options() const { return {.strides = options_.strides, .padding = options_.padding}; }
 
   void visit(Visitor& v) {
     v("pool_size", window_);

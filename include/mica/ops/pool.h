@@ -14,6 +14,11 @@ struct PoolOptions {
 /// gradient goes to the first of equals. Differentiable.
 Tensor max_pool2d(const Tensor& x, Size2 window, PoolOptions options = {});
 
+/// max_pool2d(conv2d(x, w, bias, options), window, pool), for a few images at a time: what lies between, often a
+/// network's largest tensor, is not kept. Differentiable.
+Tensor conv2d_max_pool2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions options, Size2 window,
+                         PoolOptions pool = {});
+
 /// The mean of each window's values inside of the image. Differentiable.
 Tensor average_pool2d(const Tensor& x, Size2 window, PoolOptions options = {});
 
