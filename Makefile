@@ -1,7 +1,7 @@
 # The commands of everyday work; `make help` lists them. Each builds one preset of CMakePresets.json in build/<preset>.
 .DEFAULT_GOAL := help
-.PHONY: help mnist fashion_cnn linear_regression tabular memory test test-full fuzz bench asan tsan cuda format \
-        check-format install-deps clean
+.PHONY: help mnist fashion_cnn linear_regression tabular memory test test-full fuzz bench compare asan tsan cuda \
+        format check-format install-deps clean
 # The recipes of one target run in order, and Ctrl-C reaches the program itself.
 .NOTPARALLEL:
 
@@ -58,8 +58,16 @@ fuzz:  ## feed broken files to each loader (make fuzz SECONDS=30 for each; clang
 
 bench:  ## build and run the benchmarks (make bench ARGS="--benchmark_filter=conv")
 	@$(DEPS) build bench
-	@$(BUILD) bench mica_bench training_step
+	@$(BUILD) bench mica_bench mica_step
 	@build/bench/benchmarks/mica_bench $(ARGS)
+
+compare:  ## compare with PyTorch, Keras, JAX, ONNX Runtime and others (WORKLOADS="cnn lstm"; ARGS=--help)
+	@$(DEPS) build mnist bench $(if $(PYTHON_ENV),,compare)
+	@$(BUILD) bench mica_step
+	@$(BUILD) release mnist
+	@$(if $(PYTHON_ENV),,benchmarks/compare/environment.sh build/compare/venv)
+	@$(or $(PYTHON_ENV),build/compare/venv)/bin/python benchmarks/compare/compare.py \
+	  $(if $(WORKLOADS),--workloads $(WORKLOADS)) $(ARGS)
 
 asan:  ## run the tests under the address and undefined-behaviour sanitizers
 	@$(DEPS) build test asan
@@ -85,7 +93,7 @@ check-format:  ## check that the sources are formatted
 	@tools/format.sh --check
 
 install-deps:  ## install what everything above needs, ccache included
-	@$(DEPS) build mnist fashion test bench asan tsan fuzz format ccache
+	@$(DEPS) build mnist fashion test bench asan tsan fuzz format compare ccache
 
 clean:  ## remove build/
 	rm -rf build

@@ -7,6 +7,8 @@
 #include <chrono>
 #include <cstring>
 #include <map>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "mica/core/threads.h"
@@ -43,9 +45,9 @@ double run_baseline(int64_t steps, float* sink) { return chains<16, 12>(steps, s
 double measure_gflops(int threads) {
   double (*run)(int64_t, float*) = run_baseline;
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f"))
+  if (simd_level() == std::string_view("avx512"))
     run = run_avx512;
-  else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+  else if (simd_level() == std::string_view("avx2"))
     run = run_avx2;
 #endif
   double best = 0;
@@ -92,6 +94,14 @@ double measure_gbytes(int64_t bytes, int threads) {
 }
 
 }  // namespace
+
+const char* simd_level() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f")) return "avx512";
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
+#endif
+  return "baseline";
+}
 
 double peak_gflops(int threads) {
   static std::map<int, double> known;

@@ -11,6 +11,9 @@ namespace mica::bench {
 /// float32 multiply-adds a second, counted as two operations each, in GFLOP/s on `threads` threads.
 double peak_gflops(int threads);
 
+/// The instructions that it is measured with, by the name of Mica's level: avx512, avx2 or baseline.
+const char* simd_level();
+
 /// GB/s of reading and writing `bytes` in all, as a copy within a working set of that size on `threads` threads.
 double peak_gbytes(int64_t bytes, int threads);
 

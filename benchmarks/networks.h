@@ -12,15 +12,18 @@ struct Training {
   nn::Sequential model;
   Tensor x, y;
   losses::Loss loss;
-  const char* unit;  // of what is counted: images or tokens
+  const char* unit;  // of what is counted: images, tokens or rows
   double units;      // in a batch
   double flops;      // of the products of one unit, forward and both gradients, each multiply-add two
 
-  void step(optim::Optimizer& optimizer) const {
+  /// Returns the loss before the update.
+  Tensor step(optim::Optimizer& optimizer) const {
     Tape tape;
-    tape.backward(loss(model(x), y));
+    const Tensor value = loss(model(x), y);
+    tape.backward(value);
     optimizer.step();
     optimizer.zero_grad();
+    return value;
   }
 };
 
@@ -38,7 +41,7 @@ inline Training mnist(int64_t n = 128) {
                                   nn::MaxPool2D({2, 2}), nn::Flatten(), nn::Dense(128, {.activation = relu}),
                                   nn::Dense(10, {.activation = softmax})},
           .x = random_uniform({n, 28, 28, 1}, 0, 1, {1, 0}),
-          .y = one_hot(zeros({n}, {uint8}), 10),
+          .y = one_hot(random_tokens({n}, 10, 2), 10),
           .loss = losses::categorical_crossentropy,
           .unit = "images",
           .units = static_cast<double>(n),
@@ -75,12 +78,26 @@ inline Training attention_classifier() {
           .flops = 3 * 2.0 * 2 * (128 * 4 * 128 + 2 * 128 * 512 + 2 * 128 * 128)};
 }
 
+/// Yes or no, of 64 features: layers so small that what goes on around the products tells.
+inline Training mlp() {
+  return {.model = nn::Sequential{nn::Input({64}), nn::Dense(256, {.activation = relu}),
+                                  nn::Dense(256, {.activation = relu}), nn::Dense(1, {.activation = sigmoid})},
+          .x = random_uniform({256, 64}, -1, 1, {1, 0}),
+          .y = random_bernoulli({256, 1}, 0.5, {2, 0}),
+          .loss = losses::binary_crossentropy,
+          .unit = "rows",
+          .units = 256,
+          // The rows need no gradient.
+          .flops = 3 * 2.0 * (64 * 256 + 256 * 256 + 256) - 2.0 * 64 * 256};
+}
+
 /// Throws Error for another name.
 inline Training training(const std::string& network) {
   if (network == "mnist") return mnist();
   if (network == "char_lstm") return char_lstm();
   if (network == "char_rnn") return char_rnn();
   if (network == "attention") return attention_classifier();
+  if (network == "mlp") return mlp();
   fail("benchmark", "there is no network \"", network, "\"");
 }
 

@@ -18,6 +18,7 @@ BENCHMARK_CAPTURE(training_step, mnist, "mnist")->UseManualTime()->Unit(benchmar
 BENCHMARK_CAPTURE(training_step, char_lstm, "char_lstm")->UseManualTime()->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(training_step, char_rnn, "char_rnn")->UseManualTime()->Unit(benchmark::kMillisecond);
 BENCHMARK_CAPTURE(training_step, attention, "attention")->UseManualTime()->Unit(benchmark::kMillisecond);
+BENCHMARK_CAPTURE(training_step, mlp, "mlp")->UseManualTime()->Unit(benchmark::kMicrosecond);
 
 void mnist_predict(benchmark::State& state) {
   const bench::Training mnist = bench::mnist(state.range(0));

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs with apt-get what the named parts of Mica need and this machine lacks:
-#   tools/install_deps.sh [build] [mnist] [fashion] [test] [bench] [asan] [tsan] [fuzz] [format] [ccache]
+#   tools/install_deps.sh [build] [mnist] [fashion] [test] [bench] [asan] [tsan] [fuzz] [format] [compare] [ccache]
 # It only looks at files and commands when nothing is missing. MICA_INSTALL=0 makes it say what is missing instead.
 set -eu
 
@@ -59,9 +59,13 @@ for part; do
     format)
       has python3 || need python3
       has clang-format-14 || clang-format --version 2>/dev/null | grep -q 'version 14\.' || need clang-format-14 ;;
+    compare) # Python.h is for what torch.compile makes
+      python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
+      python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || need python3-dev
+      ;;
     ccache) has ccache || need ccache ;;
     *)
-      echo "tools/install_deps.sh: no part '$part' (build mnist fashion test bench asan tsan fuzz format ccache)" >&2
+      echo "tools/install_deps.sh: no part '$part' (build mnist fashion test bench asan tsan fuzz format compare ccache)" >&2
       exit 2
       ;;
   esac

@@ -1,95 +1,198 @@
-"""Mica's training steps beside PyTorch's, interleaved on this machine with the same number of threads: the MNIST network, a
-character LSTM, a simple RNN of the same sizes, and a classifier of texts by attention (benchmarks/networks.h).
+"""Mica beside the frameworks of the field, on this machine with the same number of threads: make compare.
 
-  python3 -m venv venv && venv/bin/pip install -r benchmarks/compare/requirements.txt
-  make bench && venv/bin/python benchmarks/compare/compare.py build/bench/benchmarks/training_step
+Each framework, in each of its modes, is a process of its own (worker.py). They take turns: everyone works for a part of
+a second while the others sleep, then the next, and so on for several rounds, of which each one's best counts. Before
+that, all train 20 steps from Mica's weights on the same batch, or compute the same result; who comes to another loss or
+result is reported, and the exit status is 1.
 """
 import argparse
-import statistics
+import importlib.metadata
+import json
+import pathlib
+import platform
 import subprocess
 import sys
 import time
 
-PYTORCH = "--pytorch-step"
-NETWORKS = {"mnist": "images", "char_lstm": "tokens", "char_rnn": "tokens", "attention": "tokens"}
+import table
+from peers import WORKLOADS, Peer
+from process import HERE, Failure, Worker, environment, python, run, use_processors
+
+ROOT = HERE.parent.parent
+LARGEST_LOSS_DIFFERENCE = 0.01  # relative
+LARGEST_DIFFERENCE = 1e-4  # of results, relative to the largest value
+PAUSE = 0.3  # seconds, in which the last one's threads fall asleep
+MICA = Peer("Mica", None, "")
 
 
-def pytorch_network(name):
-    """A model from a batch to logits, with classes last, and the batch."""
-    import torch
-    from torch import nn
-
-    class Characters(nn.Module):
-        def __init__(self, layer):
-            super().__init__()
-            self.embedding, self.layer, self.head = nn.Embedding(96, 128), layer(128, 256, batch_first=True), nn.Linear(256, 96)
-
-        def forward(self, x):
-            return self.head(self.layer(self.embedding(x))[0])
-
-    class Classifier(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.embedding, self.positions = nn.Embedding(5000, 128), nn.Parameter(torch.randn(128, 128))
-            block = lambda: nn.TransformerEncoderLayer(128, 4, 512, dropout=0, norm_first=True, batch_first=True)
-            self.blocks = nn.Sequential(block(), block(), nn.LayerNorm(128))
-            self.head = nn.Linear(128, 4)
-
-        def forward(self, x):
-            return self.head(self.blocks(self.embedding(x) + self.positions).mean(1))
-
-    if name == "mnist":
-        model = nn.Sequential(
-            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(1600, 128), nn.ReLU(), nn.Linear(128, 10))
-        return model, torch.rand(128, 1, 28, 28), torch.zeros(128, dtype=torch.int64), 128
-    if name == "attention":
-        return Classifier(), torch.randint(5000, (32, 128)), torch.randint(4, (32,)), 32 * 128
-    layer = {"char_lstm": nn.LSTM, "char_rnn": nn.RNN}[name]
-    return Characters(layer), torch.randint(96, (32, 64)), torch.randint(96, (32, 64)), 32 * 64
+def losses_of_mica(path):
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        file.seek(header["losses"]["data_offsets"][0], 1)
+        return list(memoryview(file.read(21 * 8)).cast("d"))
 
 
-def pytorch_step(name, threads, rounds):
-    import torch
+class Comparison:
+    def __init__(self, arguments):
+        self.arguments = arguments
+        self.folder = pathlib.Path(arguments.folder).resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.environment = environment(arguments.threads, self.folder)
+        self.bench = arguments.bench / "mica_step"
+        self.threads = str(arguments.threads)
 
-    torch.set_num_threads(threads)
-    model, x, y, units = pytorch_network(name)
-    optimizer, loss = torch.optim.Adam(model.parameters()), torch.nn.CrossEntropyLoss()
-    best = 1e9
-    for r in range(rounds + 1):
-        start = time.perf_counter()
-        for _ in range(5):
-            optimizer.zero_grad()
-            loss(model(x).flatten(0, -2), y.flatten()).backward()
-            optimizer.step()
-        if r > 0:
-            best = min(best, time.perf_counter() - start)
-    print(f"{5 * units / best:.1f}")
+    def say(self, text):
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    def log(self, workload, peer):
+        name = f"{workload} {peer.name}".replace(",", "").replace(" ", "-")
+        return self.folder / f"{name}.log"
+
+    def machine(self):
+        out = subprocess.check_output([self.bench, "--machine", self.threads], env=self.environment)
+        model = platform.processor()
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+        return {"processor": model, "threads": self.arguments.threads, **json.loads(out)}
+
+    def check(self, row, losses):
+        """What is wrong with a peer's results, or nothing."""
+        if "losses" in row:
+            off = [abs(a - b) / abs(b) for a, b in zip(row["losses"], losses, strict=True)]
+            if not all(each <= LARGEST_LOSS_DIFFERENCE for each in off):
+                return f"its losses are up to {max(off):.1%} off Mica's"
+        elif not row["difference"] <= LARGEST_DIFFERENCE:
+            return f"its results are {row['difference']:.1e} off Mica's"
+
+    def steps(self, name):
+        """A workload of steps: training, prediction, products."""
+        mica = Worker([self.bench, name, self.threads, "--serve", self.folder], self.environment, self.log(name, MICA))
+        cases = {case: {**about, "display": table.display(name, case)} for case, about in mica.ready["cases"].items()}
+        rows, workers = [{"peer": "Mica", "seconds": {}}], [mica]
+        losses = None
+        if name not in ("predict", "matmul"):
+            losses = rows[0]["losses"] = losses_of_mica(self.folder / f"{name}.safetensors")
+        for peer in WORKLOADS[name].peers:
+            self.say(f"{name}: starting {peer.name}")
+            row = {"peer": peer.name, "seconds": {}}
+            rows.append(row)
+            try:
+                command = python(peer.script, name, peer.mode, self.threads, self.folder)
+                worker = Worker(command, self.environment, self.log(name, peer))
+                row.update({key: worker.ready[key] for key in ("losses", "difference") if key in worker.ready})
+                row["cases"] = worker.ready["cases"]
+                wrong = self.check(row, losses)
+                if wrong:
+                    row["failed"] = wrong
+                workers.append(worker)
+            except Failure as failure:
+                row["error"] = str(failure)
+                workers.append(None)
+        for r in range(self.arguments.rounds):
+            self.say(f"{name}: round {r + 1} of {self.arguments.rounds}")
+            for case in cases:
+                for i, row in enumerate(rows):
+                    if workers[i] is None or case not in row.get("cases", cases):
+                        continue
+                    time.sleep(PAUSE)
+                    try:
+                        took = workers[i].round(case, self.arguments.seconds)
+                        row["seconds"][case] = min(took, row["seconds"].get(case, took))
+                    except Failure as failure:
+                        row["error"] = str(failure)
+                        row["seconds"] = {}
+                        workers[i] = None
+        for worker in workers:
+            if worker is not None:
+                worker.end()
+        return {"cases": cases, "rows": rows}
+
+    def programs(self, name, command_of, measure):
+        """A workload of whole programs: each is run anew every time, and the least counts."""
+        case = "largest" if name == "memory" else "first step"
+        rows = [{"peer": peer.name, "seconds": {}} for peer in (MICA, *WORKLOADS[name].peers)]
+        for r in range(self.arguments.program_rounds):
+            for peer, row in zip((MICA, *WORKLOADS[name].peers), rows):
+                if "error" in row:
+                    continue
+                self.say(f"{name}: {peer.name}, round {r + 1} of {self.arguments.program_rounds}")
+                try:
+                    value = measure(*run(command_of(peer), self.environment, self.log(name, peer)))
+                    row["seconds"][case] = min(value, row["seconds"].get(case, value))
+                except Failure as failure:
+                    row["error"] = str(failure)
+        return {"cases": {case: {"display": table.display(name, case)}}, "rows": rows}
+
+    def memory(self):
+        data = ROOT / "examples/data/mnist"
+        program = self.arguments.examples / "mnist"
+
+        def command(peer):
+            if peer is MICA:
+                return [program, "--epochs", "1", "--threads", self.threads, "--data", data, "--save",
+                        self.folder / "mnist.safetensors"]
+            return python(peer.script, self.threads, data)
+
+        return self.programs("memory", command, lambda seconds, megabytes: megabytes)
+
+    def start(self):
+        def command(peer):
+            if peer is MICA:
+                return [self.bench, "cnn", self.threads, "--first-step"]
+            return python(peer.script, "cnn", peer.mode, self.threads, "--first-step")
+
+        return self.programs("start", command, lambda seconds, megabytes: seconds)
+
+    def workload(self, name):
+        try:
+            result = {"memory": self.memory, "start": self.start}.get(name, lambda: self.steps(name))()
+        except Failure as failure:  # Mica's own
+            result = {"cases": {}, "rows": [{"peer": "Mica", "seconds": {}, "error": str(failure)}]}
+        self.say("")
+        return {"title": WORKLOADS[name].title, **result}
+
+
+def versions():
+    names = [line.split("==")[0] for line in (HERE / "requirements.txt").read_text().split()]
+    installed = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in importlib.metadata.distributions()}
+    return {name: installed.get(name, "missing") for name in names}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("training_step", help="the program built by make bench")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=8)
-    args = parser.parse_args()
-    print(f"units a second, best of {args.pairs} pairs, {args.threads} threads; ratios pair by pair")
-    print(f"{'network':12}{'unit':>8}{'Mica':>12}{'PyTorch':>12}{'median ratio':>14}{'least':>8}{'most':>8}")
-    for network in args.networks:
-        numbers = network, str(args.threads), str(args.rounds)
-        mica, pytorch = [], []
-        for _ in range(args.pairs):
-            mica.append(float(subprocess.check_output([args.training_step, *numbers])))
-            pytorch.append(float(subprocess.check_output([sys.executable, __file__, PYTORCH, *numbers])))
-        ratios = [a / b for a, b in zip(mica, pytorch)]
-        print(f"{network:12}{NETWORKS[network]:>8}{max(mica):>12,.0f}{max(pytorch):>12,.0f}{statistics.median(ratios):>14.2f}"
-              f"{min(ratios):>8.2f}{max(ratios):>8.2f}", flush=True)
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="NAME",
+                        help=" ".join(WORKLOADS))
+    parser.add_argument("--threads", type=int, default=2, help="of everyone; each gets so many processors")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seconds", type=float, default=0.4, help="of a round")
+    parser.add_argument("--program-rounds", type=int, default=3, help="of memory and start, which run whole programs")
+    parser.add_argument("--folder", default=ROOT / "build/compare", help="of results.json and the logs")
+    parser.add_argument("--bench", type=pathlib.Path, default=ROOT / "build/bench/benchmarks", help="of mica_step")
+    parser.add_argument("--examples", type=pathlib.Path, default=ROOT / "build/release/examples", help="of mnist")
+    arguments = parser.parse_args()
+    use_processors(arguments.threads)
+    for program in (arguments.bench / "mica_step", arguments.examples / "mnist"):
+        if not program.exists():
+            sys.exit(f"compare.py: there is no {program}; make compare builds it")
+    comparison = Comparison(arguments)
+    results = {"machine": comparison.machine(), "versions": versions(), "workloads": {}}
+    table.print_machine(results)
+    for name in arguments.workloads:
+        # Whatever else runs may have slowed the measurement of the peak too: the largest counts.
+        peak = max(results["machine"]["peak_gflops"], comparison.machine()["peak_gflops"])
+        results["machine"]["peak_gflops"] = peak
+        results["workloads"][name] = comparison.workload(name)
+        table.print_workload(name, results["workloads"][name], results["machine"])
+        (comparison.folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    table.print_summary(results)
+    print(f"\nAll of it: {comparison.folder / 'results.json'}")
+    failures = table.failures(results)
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1] == PYTORCH:
-        pytorch_step(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-    else:
-        main()
+    sys.exit(main())
