@@ -84,7 +84,10 @@ void multiply(const Product<float>& g, const Plan<float>& plan, char* scratch) {
     for (int64_t p = 0; p == 0 || p < g.k; p += plan.steps) {
       const int64_t steps = min(plan.steps, g.k - p);
       const bool last = p + steps == g.k;
-      pack_columns(steps, columns, g.b + (g.transpose_b ? j * g.ldb + p : p * g.ldb + j), g.ldb, g.transpose_b, packed);
+      const float* b = g.b + (g.transpose_b ? j * g.ldb + p : p * g.ldb + j);
+      // What meets one tile of rows alone is read where it lies.
+      const int64_t direct = g.m <= kTileRows && !g.transpose_b ? columns / kPanel<float> * kPanel<float> : 0;
+      if (direct < columns) pack_columns(steps, columns - direct, b + direct, g.ldb, g.transpose_b, packed);
       // Where rows are not packed, a tile's are read from memory for its first panel and from the cache for the next.
       const int64_t block = packs_rows ? plan.rows : kTileRows;
       for (int64_t i = 0; i < g.m; i += block) {
@@ -110,7 +113,16 @@ void multiply(const Product<float>& g, const Plan<float>& plan, char* scratch) {
         const float* ahead = g.a + (i + height) * row_stride + p * step_stride;
         Fetch fetch = g.transpose_a ? Fetch(ahead, next > 0 ? steps : 0, next, g.lda, tiles)
                                     : Fetch(ahead, next, steps, g.lda, tiles);
-        run_tiles(height, columns, t, last ? g.activation : UnaryOp::identity, [&](const Tile<float>& tile, int64_t r) {
+        const UnaryOp activation = last ? g.activation : UnaryOp::identity;
+        if (direct > 0) {
+          Tile<float> in_place = t;
+          in_place.b = b;
+          in_place.b_stride = g.ldb;
+          run_tiles(height, direct, in_place, activation);
+          t.c += direct;
+          if (t.bias) t.bias += direct;
+        }
+        run_tiles(height, columns - direct, t, activation, [&](const Tile<float>& tile, int64_t r) {
           for (int64_t q = 0; q < r; ++q) {
             __builtin_prefetch(tile.c + q * tile.ldc, 1);
             __builtin_prefetch(tile.c + q * tile.ldc + 16, 1);

@@ -45,38 +45,66 @@ void for_images(Context& ctx, const Pool2DArgs& a, const F& body) {
   });
 }
 
-// A vector's worth of channels, with the positions of their maxima, through the whole window in registers.
-template <class T>
+// The positions of maxima in memory, and in the lanes of a vector of T.
+template <class T, class I>
+struct Positions {
+  using V = Vector<T>;
+  using Type = typename V::Type;
+  using Lanes = decltype(Type{} < Type{});
+  using Lane = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
+  [[gnu::always_inline]] static Lanes all(int64_t position) { return Lanes{} + static_cast<Lane>(position); }
+  // Loops, as __builtin_convertvector goes element by element in g++ 12.
+  [[gnu::always_inline]] static Lanes load(const I* from) {
+    Lane wide[V::kWidth];
+    for (int64_t l = 0; l < V::kWidth; ++l) wide[l] = from[l];
+    Lanes lanes;
+    std::memcpy(&lanes, wide, sizeof lanes);
+    return lanes;
+  }
+  [[gnu::always_inline]] static void store(I* to, Lanes lanes) {
+    Lane wide[V::kWidth];
+    std::memcpy(wide, &lanes, sizeof lanes);
+    for (int64_t l = 0; l < V::kWidth; ++l) to[l] = static_cast<I>(wide[l]);
+  }
+};
+
+// The maxima of a vector's worth of channels, through the whole window in registers; I is void where nobody asks for
+// their positions.
+template <class T, class I>
 struct Maximum {
   using V = Vector<T>;
   using Type = typename V::Type;
-  using Mask = decltype(Type{} < Type{});
+  static constexpr bool kIndexed = !std::is_void_v<I>;
+  using At = Positions<T, std::conditional_t<kIndexed, I, uint8_t>>;
 
-  explicit Maximum(const T* first, int64_t position) : best(V::load(first)), where(Mask{} + Lane(position)) {}
+  explicit Maximum(const T* first, int64_t position) : best(V::load(first)), where(At::all(position)) {}
   [[gnu::always_inline]] void take(const T* from, int64_t position) {
     const Type v = V::load(from);
-    const Mask better = (v > best) | ((v != v) & (best == best));
+    const auto better = (best == best) & ~(v <= best);  // greater, or the first that is NaN
     best = better ? v : best;
-    where = better ? Mask{} + Lane(position) : where;
+    if constexpr (kIndexed) where = better ? At::all(position) : where;
   }
-  template <class I>
   [[gnu::always_inline]] void store(T* y, I* index) const {
-    typedef I Positions __attribute__((vector_size(sizeof(I) * V::kWidth)));
     V::store(y, best);
-    if (!index) return;
-    const Positions narrow = __builtin_convertvector(where, Positions);
-    std::memcpy(index, &narrow, sizeof narrow);
+    if constexpr (kIndexed) At::store(index, where);
   }
 
  private:
-  using Lane = std::remove_reference_t<decltype(Mask{}[0] + 0)>;
   Type best;
-  Mask where;
+  typename At::Lanes where;
 };
 
 template <class T, class I>
 void maximum(Context& ctx, const Pool2DArgs& a, const T* x, T* y, I* index) {
   constexpr int64_t kWidth = Vector<T>::kWidth;
+  // Where element `at` of the index lies.
+  const auto position = [=](int64_t at) -> I* {
+    if constexpr (std::is_void_v<I>)
+      return nullptr;
+    else
+      return index + at;
+  };
   for_output_rows(ctx, a, [&](int64_t n, int64_t oh) {
     const T* image = x + n * a.h * a.w * a.c;
     for (int64_t ow = 0; ow < a.ow; ++ow) {
@@ -86,32 +114,45 @@ void maximum(Context& ctx, const Pool2DArgs& a, const T* x, T* y, I* index) {
       int64_t c = 0;
       if (is_two_by_two(a, part)) {
         for (; c + kWidth <= a.c; c += kWidth) {
-          Maximum<T> best(first + c, 0);
+          Maximum<T, I> best(first + c, 0);
           best.take(first + a.c + c, 1);
           best.take(first + row + c, 2);
           best.take(first + row + a.c + c, 3);
-          best.store(y + out + c, index ? index + out + c : nullptr);
+          best.store(y + out + c, position(out + c));
         }
       }
       for (; c + kWidth <= a.c; c += kWidth) {
-        Maximum<T> best(first + c, part.top * a.kw + part.left);
-        for_window(a, part, [&](int64_t position, int64_t offset) { best.take(image + offset + c, position); });
-        best.store(y + out + c, index ? index + out + c : nullptr);
+        Maximum<T, I> best(first + c, part.top * a.kw + part.left);
+        for_window(a, part, [&](int64_t at, int64_t offset) { best.take(image + offset + c, at); });
+        best.store(y + out + c, position(out + c));
       }
       for (; c < a.c; ++c) {
         T best = 0;
         int64_t where = -1;
-        for_window(a, part, [&](int64_t position, int64_t offset) {
+        for_window(a, part, [&](int64_t at, int64_t offset) {
           const T v = image[offset + c];
           if (where >= 0 && !(v > best || (v != v && best == best))) return;
           best = v;
-          where = position;
+          where = at;
         });
         y[out + c] = best;
-        if (index) index[out + c] = static_cast<I>(where);
+        if constexpr (!std::is_void_v<I>) index[out + c] = static_cast<I>(where);
       }
     }
   });
+}
+
+// Writes what one vector of results brings to the four pixels of its window.
+template <class T, class I>
+[[gnu::always_inline]] inline void spread(const T* dy, const I* index, T* upper, T* lower, int64_t pixel) {
+  using V = Vector<T>;
+  using At = Positions<T, I>;
+  const typename V::Type d = V::load(dy), zero = {};
+  const typename At::Lanes where = At::load(index);
+  V::store(upper, where == At::all(0) ? d : zero);
+  V::store(upper + pixel, where == At::all(1) ? d : zero);
+  V::store(lower, where == At::all(2) ? d : zero);
+  V::store(lower + pixel, where == At::all(3) ? d : zero);
 }
 
 template <class T, class I>
@@ -132,9 +173,11 @@ void maximum_gradient(Context& ctx, const Pool2DArgs& a, const T* dy, const I* i
         const T* in = dy + out;
         const I* where = index + out;
         if (apart && is_two_by_two(a, part)) {
+          constexpr int64_t kWidth = Vector<T>::kWidth;
           T *upper = image + (part.y * a.w + part.x) * a.c, *lower = upper + a.w * a.c;
-#pragma GCC ivdep
-          for (int64_t c = 0; c < a.c; ++c) {
+          int64_t c = 0;
+          for (; c + kWidth <= a.c; c += kWidth) spread(in + c, where + c, upper + c, lower + c, a.c);
+          for (; c < a.c; ++c) {
             const I p = where[c];
             const T d = in[c];
             upper[c] = p == 0 ? d : T(0);
@@ -179,7 +222,10 @@ void max_pool2d(Context& ctx, const Pool2DArgs& args, const void* x, void* y, vo
     for_index(args, [&](auto i) {
       using T = decltype(t);
       using I = decltype(i);
-      maximum(ctx, args, static_cast<const T*>(x), static_cast<T*>(y), static_cast<I*>(index));
+      if (index)
+        maximum(ctx, args, static_cast<const T*>(x), static_cast<T*>(y), static_cast<I*>(index));
+      else
+        maximum<T, void>(ctx, args, static_cast<const T*>(x), static_cast<T*>(y), nullptr);
     });
   });
 }

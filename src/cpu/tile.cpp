@@ -24,7 +24,7 @@ void tile_of(const Tile<T>& t) {
       Type column[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) column[v] = V::load(b + v * kWidth);
-      b += kPanel<T>;
+      b += t.b_stride;
 #pragma GCC unroll 16
       for (int i = 0; i < R; ++i) {
         const T value = at[i / 3][i % 3 * row];

@@ -19,13 +19,14 @@ struct Tile {
   int64_t row_stride, step_stride;
   int64_t steps;
   int64_t segments = 1, segment_stride = 0;
-  const T* b;  // [segments * steps][kPanel]
+  const T* b;  // [segments * steps][kPanel], or where it lies, rows of it b_stride apart
   T* c;
   int64_t ldc;
   int64_t columns;  // 1..kPanel
   bool accumulate = false;
   const T* bias = nullptr;
   bool relu = false;
+  int64_t b_stride = kPanel<T>;
   int64_t triple_stride = 0;  // 0: 3 * row_stride
   int64_t packed_steps = 0;   // of pack_rows, where a comes from it: how run_tiles finds the next tile's rows
 };
@@ -63,7 +64,7 @@ void run_tiles(int64_t m, int64_t n, const Tile<T>& first, UnaryOp activation, c
       tile_function<T>(rows, t.columns)(t);
       if (activates) activate(rows, t.columns, t.c, t.ldc, activation);
     }
-    t.b += first.segments * first.steps * kColumns;
+    t.b += first.b_stride == kColumns ? first.segments * first.steps * kColumns : kColumns;
     if (t.bias) t.bias += kColumns;
   }
 }

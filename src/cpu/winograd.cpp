@@ -169,7 +169,7 @@ int64_t block_of(const Conv2DArgs& args) {
 // u, the filters at each point. Packed: [points] of pack_columns' [C, O]; else [points][C][O].
 void transform_filters(Context& ctx, const Conv2DArgs& args, const float* w, int64_t stride, bool packed, float* u) {
   const int64_t plane = args.c * args.o;
-  parallel::ranges(ctx.threads, args.c, max(1, kGrain / (8 * args.o)), [&](int64_t first, int64_t last, int) {
+  parallel::ranges(ctx.threads, args.c, max(1, kGrain / (32 * args.o)), [&](int64_t first, int64_t last, int) {
     for (int64_t c = first; c < last; ++c)
       for (int64_t o = 0; o < args.o; o += V::kWidth) {
         const float* from = w + c * args.o + o;
@@ -351,7 +351,7 @@ void winograd_gradient_filter(Context& ctx, const Conv2DArgs& args, const float*
                         .accumulate = true},
                        UnaryOp::identity);
   });
-  parallel::ranges(ctx.threads, args.c, max(1, kGrain / (8 * args.o)), [&](int64_t first, int64_t last, int) {
+  parallel::ranges(ctx.threads, args.c, max(1, kGrain / (32 * args.o)), [&](int64_t first, int64_t last, int) {
     for (int64_t i = first * args.o; i < last * args.o; i += V::kWidth)
       transform<FilterGradient>(
           [&](int r, int s) {
