@@ -55,14 +55,17 @@ SizeClass size_class(size_t bytes) {
 // A large block begins at a huge page and asks for huge pages: a product that walks down a matrix touches a page a row,
 // and with pages of 4 KiB each touch is a miss in the table of pages.
 void* system_allocate(size_t bytes) {
-  constexpr size_t kHugePage = size_t{2} << 20;
-  const bool large = MICA_CACHE_BLOCKS && bytes >= kHugePage;
-  const size_t alignment = large ? kHugePage : kAlignment;
-  void* block = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  [[maybe_unused]] constexpr size_t kHugePage = size_t{2} << 20;
+  [[maybe_unused]] const bool large = MICA_CACHE_BLOCKS && bytes >= kHugePage;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (large && block) madvise(block, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // or not: it is a wish
+  if (large) {
+    void* block = nullptr;
+    if (posix_memalign(&block, kHugePage, bytes) != 0) return nullptr;
+    madvise(block, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // or not: it is a wish
+    return block;
+  }
 #endif
-  return block;
+  return std::aligned_alloc(kAlignment, bytes);
 }
 
 void count_use(int64_t bytes) {

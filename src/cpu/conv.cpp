@@ -179,7 +179,8 @@ void gradient_input(Context& ctx, const Conv2DArgs& args, const T* dy, const T* 
   });
 }
 
-// The part of gradient_filter for one image, where each row of the window has three values.
+// The part of gradient_filter for one image, where each row of the window has three values: of one channel in windows
+// three wide, or of three in windows one wide.
 template <class T>
 void for_row_triples(const Conv2DArgs& args, const Images<T>& images, const T* image, const T* columns, T* sum) {
   constexpr int64_t kRows = kTileRows / 3;  // of the window, in a tile
@@ -234,7 +235,8 @@ void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* 
       const T* image = images.image(n, buffer);
       for (int64_t group = 0; group < args.groups; ++group) {
         T* room = packed + packed_each / static_cast<int64_t>(sizeof(T)) * group;
-        const T *from = dy + n * pixels * args.o + group * o, *columns = args.o == kPanel<T> ? from : room;
+        const T *from = dy + n * pixels * args.o + group * o,
+                *columns = args.groups == 1 && o == kPanel<T> ? from : room;
         if (columns == room) pack_columns(pixels, o, from, args.o, false, room);
         if (whole && line == 3 && images.rows.count() > 1) {
           for_row_triples<T>(args, images, image, columns, sum);

@@ -75,6 +75,7 @@ class Fetch {
 };
 
 void multiply(const Product<float>& g, const Plan<float>& plan, char* scratch) {
+  if (g.m == 0) return;
   float* packed = reinterpret_cast<float*>(scratch);
   float* rows = reinterpret_cast<float*>(scratch + plan.columns_bytes());
   const bool packs_rows = plan.packs_rows(g.lda, g.transpose_a);

@@ -106,7 +106,7 @@ inline int64_t packed_rows_bytes(int64_t m, int64_t steps) {
 inline void pack_rows(int64_t m, int64_t steps, const float* a, int64_t row_stride, int64_t step_stride,
                       float* packed) {
   using V = Vector<float>;
-  static_assert(kTileRows <= V::kWidth);
+  static_assert(kTileRows <= V::kWidth && V::kWidth <= 2 * kTileRows);
   const TileHeights heights(m);
   if (step_stride == 1) {
     for (int64_t i = 0; i < heights.count; ++i)

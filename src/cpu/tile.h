@@ -11,8 +11,8 @@
 namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
 // c[rows, columns] (+)= sum over segments s and steps p of a[i*row_stride + p*step_stride + s*segment_stride] times row
-// s*steps + p of the packed columns; then bias and relu. Every three rows may lie elsewhere: triple_stride
-// from the last.
+// s*steps + p of the packed columns; then bias and relu. triple_stride is from row i to
+// row i + 3, where that is not three times row_stride.
 template <class T>
 struct Tile {
   const T* a;

@@ -197,17 +197,23 @@ void multiply_points(int64_t tiles, int64_t k, int64_t n, const float* a, const 
                      UnaryOp::identity);
 }
 
-// Runs body(first tile, last tile, scratch of `values`) for blocks of tiles; whole images to a part if they must be.
+// How many parts the tiles fall into, of whole units each.
+int parts_of(const Context& ctx, const Tiles& tiles, int64_t unit) {
+  return static_cast<int>(min(ctx.threads, (tiles.count + unit - 1) / unit));
+}
+
+// Runs body(first tile, last tile, scratch of `values`, part, whether the block is its part's first) for blocks of
+// tiles.
 template <class Body>
-void for_blocks(Context& ctx, const Tiles& tiles, bool whole_images, int64_t values, const Body& body) {
-  const int64_t block = block_of(tiles.a), unit = whole_images ? tiles.each : 1, units = tiles.count / unit;
-  const int parts = static_cast<int>(min(ctx.threads, units));
+void for_blocks(Context& ctx, const Tiles& tiles, int64_t unit, int64_t values, const Body& body) {
+  const int64_t block = block_of(tiles.a), units = (tiles.count + unit - 1) / unit;
+  const int parts = parts_of(ctx, tiles, unit);
   const int64_t each = odd_lines(values);
   const Workspace workspace = ctx.workspace(static_cast<size_t>(each * parts) * sizeof(float));
   parallel::run(parts, [&](int part) {
     float* scratch = workspace.as<float>() + each * part;
-    const int64_t end = units * (part + 1) / parts * unit;
-    for (int64_t t = units * part / parts * unit; t < end; t += block) body(t, min(t + block, end), scratch, part);
+    const int64_t begin = units * part / parts * unit, end = min(units * (part + 1) / parts * unit, tiles.count);
+    for (int64_t t = begin; t < end; t += block) body(t, min(t + block, end), scratch, part, t == begin);
   });
 }
 
@@ -216,12 +222,15 @@ void for_blocks(Context& ctx, const Tiles& tiles, bool whole_images, int64_t val
 bool winograd_suits(const Conv2DArgs& args) {
   if (args.dtype != DType::float32 || args.groups != 1 || args.kh != 3 || args.kw != 3) return false;
   if (args.sh != 1 || args.sw != 1 || args.dh != 1 || args.dw != 1 || args.c % 16 || args.o % 16) return false;
-  if (args.c == 0 || args.o == 0) return false;
-  // In multiplications, of which a map's share was measured.
+  if (args.n == 0 || args.c == 0 || args.o == 0) return false;
+  // In multiplications for one image, so that its bits do not depend on the batch: products, and maps as measured. What
+  // transforming the filters takes is small where they stay in the cache.
+  constexpr double kCache = 4 << 20, kMost = 16 << 20;
   const double c = static_cast<double>(args.c), o = static_cast<double>(args.o);
-  const double direct = 9 * c * o * static_cast<double>(args.n * args.oh * args.ow);
-  const double here = static_cast<double>(Tiles(args).count) * kPoints * (c * o + 6 * c + 4 * o) + 12 * c * o;
-  return here < 0.9 * direct;
+  const double bytes = kPoints * c * o * sizeof(float);
+  const double direct = 9 * c * o * static_cast<double>(args.oh * args.ow);
+  const double products = static_cast<double>(Tiles(args).each) * kPoints * (c * o + 6 * c + 4 * o);
+  return bytes <= kMost && products + c * o * (bytes <= kCache ? 50 : 1200) < 0.9 * direct;
 }
 
 void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float* w, const float* bias, float* y) {
@@ -233,7 +242,7 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
   transform_filters(ctx, args, w, stride, true, u);
   const bool relu = args.activation == UnaryOp::relu, activates = !relu && args.activation != UnaryOp::identity;
   const int64_t values = block * (ldv + ldm) + args.c + args.o;
-  for_blocks(ctx, tiles, false, values, [&](int64_t first, int64_t last, float* scratch, int) {
+  for_blocks(ctx, tiles, 1, values, [&](int64_t first, int64_t last, float* scratch, int, bool) {
     float *v = scratch, *m = v + block * ldv, *zeros = m + block * ldm, *unused = zeros + args.c;
     for (int64_t c = 0; c < args.c; ++c) zeros[c] = 0;
     for (int64_t t = first; t < last; ++t) {
@@ -279,9 +288,9 @@ void winograd_gradient_input(Context& ctx, const Conv2DArgs& args, const float* 
     pack_columns(args.o, args.c, plain + point * plane, args.o, true, u + point * stride);
   const int64_t values = block * (ldv + ldm) + args.c + args.o, image = args.h * args.w * args.c;
   // Tiles of an image overlap in dx: one part adds them all.
-  for_blocks(ctx, tiles, true, values, [&](int64_t first, int64_t last, float* scratch, int) {
+  for_blocks(ctx, tiles, tiles.each, values, [&](int64_t first, int64_t last, float* scratch, int, bool) {
     float *v = scratch, *m = v + block * ldv, *unused = m + block * ldm, *zeros = unused + args.c;
-    for (int64_t o = 0; o < args.o; ++o) zeros[o] = 0;
+    for (int64_t i = 0; i < args.c + args.o; ++i) unused[i] = 0;
     for (int64_t t = first; t < last; ++t) {
       const float* at[kOut][kOut];
       tiles.output(t, dy, static_cast<const float*>(zeros), at);
@@ -314,12 +323,12 @@ void winograd_gradient_filter(Context& ctx, const Conv2DArgs& args, const float*
   const Tiles tiles(args);
   const int64_t block = min(block_of(args), tiles.count), ldv = tile_stride(args.c);
   const int64_t plane = args.c * args.o, wide = panels<float>(args.o) * kPanel<float>, stride = odd_lines(block * wide);
-  const int parts = static_cast<int>(min(ctx.threads, tiles.count));
+  constexpr int64_t kUnit = 4 * kTileRows;  // tiles that are worth sums of their own
+  const int parts = parts_of(ctx, tiles, kUnit);
   const Workspace sums = ctx.workspace(static_cast<size_t>(parts * kPoints * plane) * sizeof(float));
   float* du = sums.as<float>();
-  for (int64_t i = 0; i < parts * kPoints * plane; ++i) du[i] = 0;
   const int64_t values = block * ldv + kPoints * stride + args.c + args.o;
-  for_blocks(ctx, tiles, false, values, [&](int64_t first, int64_t last, float* scratch, int part) {
+  for_blocks(ctx, tiles, kUnit, values, [&](int64_t first, int64_t last, float* scratch, int part, bool starts) {
     float *v = scratch, *m = v + block * ldv, *zeros = m + kPoints * stride;
     const int64_t count = last - first;
     for (int64_t i = 0; i < args.c + args.o; ++i) zeros[i] = 0;
@@ -348,7 +357,7 @@ void winograd_gradient_filter(Context& ctx, const Conv2DArgs& args, const float*
                         .c = du + (part * kPoints + point) * plane,
                         .ldc = args.o,
                         .columns = 0,
-                        .accumulate = true},
+                        .accumulate = !starts},
                        UnaryOp::identity);
   });
   parallel::ranges(ctx.threads, args.c, max(1, kGrain / (32 * args.o)), [&](int64_t first, int64_t last, int) {

@@ -27,7 +27,7 @@ Tensor Chain::convolve_and_pool(size_t i, const Tensor& x, Call& call) const {
   try {
     return conv->forward_pooled(x, *pool, call);
   } catch (const Error&) {
-    return {};  // the layers one by one tell which it was
+    return {};  // the layers, one by one, fail too, and tell which it was
   }
 }
 
@@ -38,6 +38,7 @@ Tensor Chain::forward(const Tensor& x, Call& call) const {
       const int rank = y.rank();
       if (Tensor pooled = convolve_and_pool(i, y, call); pooled.defined()) {
         y = std::move(pooled);
+        call.keep_mask(rank, y);
         ++i;
         continue;
       }

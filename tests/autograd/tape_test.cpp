@@ -369,6 +369,62 @@ TEST_CASE("saved tensors are released as backward comes by them") {
   CHECK(memory_statistics().in_use - before < kBytes / 4);
 }
 
+TEST_CASE("in_place_of_dy is dy itself where nobody else holds it, else a tensor like it") {
+  for (const bool held : {false, true}) {
+    Tensor x = ones({3}), y = ones({3}), kept;
+    bool same = false;
+    Tape tape;
+    tape.watch(x);
+    tape.record("probe", {&x}, {&y}, {}, [&](Gradients& g) {
+      if (held) kept = g.dy();
+      const Tensor place = g.in_place_of_dy();
+      same = place.raw() == g.dy().raw();
+      CHECK(place.shape() == g.dy().shape());
+      g.add(0, zeros({3}));
+    });
+    tape.gradient(sum(y * 2), {x});
+    CHECK(same == !held);
+  }
+}
+
+TEST_CASE("an activation's gradient is written over dy, unless somebody holds dy") {
+  const Parameter w(sample({20, 32}, float64, 1)), b(sample({32}, float64, 2));
+  const Tensor x = sample({9, 20}, float64, 3), factor = sample({9, 32}, float64, 4);
+  const auto layer = [&] { return dense(x, w.tensor(), b.tensor(), UnaryOp::tanh); };
+  const Tensor y = layer();
+  const Tensor db = sum(factor * (1 - y * y), 0);
+  {
+    Tape tape;
+    tape.backward(sum(layer() * factor));
+    CHECK(close(b.gradient(), db, kFloat64));
+  }
+  {  // asked for beside the parameters' gradients
+    Tape tape;
+    const Tensor result = layer();
+    const Tensors d = tape.gradient(sum(result * factor), {result, b.tensor()});
+    CHECK(close(d[0], factor, kFloat64));
+    CHECK(close(d[1], db, kFloat64));
+  }
+  {  // kept by an observer
+    struct Keeper : Tape::Observer {
+      void observe(const Tape::Step& step) override { dys.push_back(step.dy); }
+      Tensors dys;
+    };
+    Tape tape;
+    Keeper keeper;
+    tape.set_observer(&keeper);
+    tape.backward(sum(layer() * factor));
+    CHECK(close(keeper.dys.back(), factor, kFloat64));
+  }
+  for (const Parameter& p : {w, b}) p.zero_gradient();
+  {  // one gradient for two results, and for a view of one
+    Tape tape;
+    const Tensor one = layer(), two = layer();
+    tape.backward(sum((one + two) * factor) + sum(one.reshape({9, 4, 8}) * factor.reshape({9, 4, 8})));
+    CHECK(close(b.gradient(), db * 3, kFloat64));
+  }
+}
+
 TEST_CASE("a tape that is never walked releases what it recorded") {
   const int64_t before = memory_statistics().in_use;
   {

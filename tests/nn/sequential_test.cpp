@@ -10,6 +10,8 @@
 #include "mica/nn/conv2d.h"
 #include "mica/nn/dropout.h"
 #include "mica/nn/pool.h"
+#include "mica/nn/reshape.h"
+#include "mica/nn/sequence.h"
 #include "mica/ops/reduce.h"
 #include "mica/optim/sgd.h"
 #include "nn/helpers.h"
@@ -146,9 +148,37 @@ TEST_CASE("sequential: a convolution and the pooling after it are one op, unless
     Watcher watcher;
     tape.set_observer(&watcher);
     tape.backward(sum(model(x)));
-    CHECK(std::ranges::count(watcher.ops, "max_pool2d") == 1);
-    CHECK(std::ranges::count(watcher.ops, "conv2d") == 1);
+    CHECK(std::count(watcher.ops.begin(), watcher.ops.end(), "max_pool2d") == 1);
+    CHECK(std::count(watcher.ops.begin(), watcher.ops.end(), "conv2d") == 1);
   }
+  const nn::Sequential model{nn::Input({9, 8, 2}), nn::Conv2D(4, {3, 3}, {.activation = relu}), nn::MaxPool2D({2, 2})};
+  const auto ops_of = [&](bool detect_anomaly) {
+    Tape tape;
+    tape.set_detect_anomaly(detect_anomaly);
+    const Tensor loss = sum(model(ones({3, 9, 8, 2})));
+    Watcher watcher;
+    tape.set_observer(&watcher);
+    tape.backward(loss);
+    return watcher.ops;
+  };
+  CHECK(ops_of(false) == Names{"sum", "conv2d_max_pool2d"});
+  CHECK(ops_of(true) == Names{"sum", "max_pool2d", "conv2d"});
+}
+
+TEST_CASE("sequential: the mask of a sequence ends at a convolution that is pooled, too") {
+  struct Ask : nn::Module<Ask> {
+    Tensor forward(const Tensor& x, nn::Call& call) const {
+      *masked = call.mask().defined();
+      return x;
+    }
+    void visit(nn::Visitor&) {}
+    std::shared_ptr<bool> masked = std::make_shared<bool>(true);
+  };
+  const Ask ask;
+  const nn::Sequential model{nn::Input({8, 6}),     nn::Masking(),         nn::Reshape({8, 6, 1}),
+                             nn::Conv2D(2, {3, 3}), nn::MaxPool2D({2, 2}), ask};
+  model(ones({2, 8, 6}));
+  CHECK(!*ask.masked);
 }
 
 TEST_CASE("sequential: wrong use") {

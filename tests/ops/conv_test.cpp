@@ -3,6 +3,7 @@
 
 #include "mica/autograd/gradcheck.h"
 #include "mica/core/memory.h"
+#include "mica/ops/reduce.h"
 #include "support/golden.h"
 #include "support/keep_threads.h"
 #include "support/wrong_use.h"
@@ -181,6 +182,21 @@ TEST_CASE("conv2d with dilation skips pixels of its windows, with groups channel
   }
 }
 
+TEST_CASE("conv2d of groups reads no further than its operands, whatever vectors hold") {
+  for (const int64_t filters : {8, 16, 32})
+    for (const int64_t groups : {2, 4, 8})
+      check({.x = {1, 4, 4, 16}, .w = {3, 3, 16 / groups, filters}, .groups = groups});
+}
+
+TEST_CASE("conv2d of windows with three values a row, of one channel or of one column, is the sum over its windows") {
+  for (const Size2 strides : {Size2(1), Size2(2, 1)})
+    for (const int64_t dilation : {1, 2})
+      for (const int64_t rows : {2, 3, 5, 7}) {
+        check({.x = {2, 16, 9, 1}, .w = {rows, 3, 1, 40}, .strides = strides, .dilation = {dilation, 1}});
+        check({.x = {2, 16, 9, 3}, .w = {rows, 1, 3, 8}, .strides = strides, .dilation = {dilation, 1}});
+      }
+}
+
 TEST_CASE("conv2d: a dilation that leads out of the image costs nothing") {
   for (const int64_t groups : {1, 2, 4})
     for (const int64_t kernel : {2, 3}) {
@@ -228,6 +244,36 @@ TEST_CASE("conv2d by tiles applies activations and adds to gradients as it does 
     CAPTURE(static_cast<int>(activation));
     const Tensors tiles = results(float32, activation), windows = results(float64, activation);
     for (size_t i = 0; i < tiles.size(); ++i) CHECK(close(tiles[i], windows[i], sums_tolerance(float32, windows[i])));
+  }
+}
+
+TEST_CASE("conv2d by tiles gives an image the same bits by itself, in a batch, and on each run") {
+  const KeepThreads keep(3);
+  for (const Shape& shape : {Shape{7, 13, 13, 32}, {5, 4, 5, 128}}) {
+    const Tensor x = sample(shape, float32, 1), w = sample({3, 3, shape[3], 64}, float32, 2);
+    const Tensor y = conv2d(x, w);
+    for (int64_t i = 0; i < shape[0]; ++i) CHECK(same_bits(conv2d(x.slice(i, i + 1), w), y.slice(i, i + 1)));
+    const auto gradient = [&] {
+      Tensor filters = w.clone();
+      Tape tape;
+      tape.watch(filters);
+      return tape.gradient(sum(square(conv2d(x, filters))), {filters})[0];
+    };
+    CHECK(same_bits(gradient(), gradient()));
+  }
+}
+
+TEST_CASE("conv2d by tiles: what is not finite reaches all results that it belongs to, and none outside of its tiles") {
+  for (const float value : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    Tensor x = ones({1, 14, 14, 16});
+    x.mutable_data<float>()[(6 * 14 + 6) * 16] = value;  // its windows begin at 4..6, all in the second tile of four
+    const Tensor y = conv2d(x, full({3, 3, 16, 16}, 0.01));
+    for (int64_t h = 0; h < 12; ++h)
+      for (int64_t w = 0; w < 12; ++w) {
+        const float result = y.data<float>()[(h * 12 + w) * 16];
+        if (h >= 4 && h <= 6 && w >= 4 && w <= 6) CHECK(!std::isfinite(result));
+        if (h / 4 != 1 || w / 4 != 1) CHECK(result == doctest::Approx(1.44));
+      }
   }
 }
 

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "mica/autograd/gradcheck.h"
+#include "mica/autograd/tape.h"
 #include "mica/ops/reduce.h"
 #include "support/golden.h"
 #include "support/keep_threads.h"
@@ -195,6 +196,7 @@ TEST_CASE("conv2d_max_pool2d is max_pool2d of conv2d, with its gradients, for an
       {.x = {3, 7, 9, 4}, .w = {3, 3, 2, 6}, .window = 3, .conv = {.activation = UnaryOp::tanh, .groups = 2}},
       {.x = {4, 6, 6, 3}, .w = {3, 3, 1, 3}, .window = 2, .conv = {.activation = UnaryOp::sigmoid, .groups = 3}},
       {.x = {1, 40, 40, 2}, .w = {5, 5, 2, 4}, .window = {17, 16}, .conv = {.padding = Padding::same}},
+      {.x = {3, 60, 60, 1}, .w = {3, 3, 1, 8}, .window = 2, .conv = {.activation = UnaryOp::relu}},
       {.x = {0, 6, 6, 3}, .w = {3, 3, 3, 4}, .window = 2},
   };
   for (const Case& c : cases)
@@ -219,6 +221,41 @@ TEST_CASE("conv2d_max_pool2d is max_pool2d of conv2d, with its gradients, for an
         const Tensors one = run(true), two = run(false);
         for (size_t i = 0; i < one.size(); ++i) CHECK(close(one[i], two[i], sums_tolerance(dtype, two[i])));
       }
+}
+
+TEST_CASE("conv2d_max_pool2d of one tensor that is both operands adds both gradients") {
+  const auto f = [](const Tensors& t) { return conv2d_max_pool2d(t[0], t[0], {}, {}, 1); };
+  CHECK(gradcheck(f, {sample({2, 2, 2, 2}, float64, 1)}) <= 1e-6);
+  const Parameter p(sample({2, 2, 2, 2}, float64, 1));
+  Tensor x = p.value().clone();
+  Tape tape;
+  tape.watch(x);
+  const Tensor expected = tape.gradient(sum(max_pool2d(conv2d(x, x), 1)), {x})[0];
+  for (const int times : {1, 2}) {  // the second time, they add to what is there
+    Tape again;
+    again.backward(sum(conv2d_max_pool2d(p.tensor(), p.tensor(), {}, {}, 1)));
+    CHECK(close(p.gradient(), expected * times, kFloat64));
+  }
+}
+
+TEST_CASE("conv2d_max_pool2d gives the same bits on each run, and adds to the gradients of parameters") {
+  const KeepThreads keep(4);
+  const Tensor x = sample({23, 13, 13, 16}, float32, 1);
+  const Parameter w(sample({3, 3, 16, 32}, float32, 2)), b(sample({32}, float32, 3));
+  const auto backward = [&] {
+    Tape tape;
+    tape.backward(sum(conv2d_max_pool2d(x, w.tensor(), b.tensor(), {.activation = UnaryOp::relu}, 2)));
+  };
+  backward();
+  const Tensor dw = w.gradient().clone(), db = b.gradient().clone();
+  backward();
+  CHECK(close(w.gradient(), dw * 2, sums_tolerance(float32, dw)));
+  CHECK(close(b.gradient(), db * 2, sums_tolerance(float32, db)));
+  w.zero_gradient();
+  b.zero_gradient();
+  backward();
+  CHECK(same_bits(w.gradient(), dw));
+  CHECK(same_bits(b.gradient(), db));
 }
 
 TEST_CASE("conv2d_max_pool2d passes a gradient check, of each operand by itself, too") {

@@ -87,7 +87,7 @@ class Gradients {
   /// Where a gradient kernel writes: `tensor` has the input's shape; with `accumulate` the kernel adds to it.
   struct Out {
     Tensor tensor;
-    bool accumulate;
+    bool accumulate = false;
   };
 
   /// The gradient of result `i`; undefined when nothing depended on it (never so for an only result).

@@ -15,7 +15,7 @@ struct PoolOptions {
 Tensor max_pool2d(const Tensor& x, Size2 window, PoolOptions options = {});
 
 /// max_pool2d(conv2d(x, w, bias, options), window, pool), for a few images at a time: what lies between, often a
-/// network's largest tensor, is not kept. Differentiable.
+/// network's largest tensor, is not kept. Sequential models do it by themselves. Differentiable.
 Tensor conv2d_max_pool2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions options, Size2 window,
                          PoolOptions pool = {});
 
