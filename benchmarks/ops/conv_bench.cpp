@@ -58,6 +58,39 @@ void conv2d_forward(benchmark::State& state) {
 }
 BENCHMARK(conv2d_forward)->Apply(shapes);
 
+// The MNIST network's two, in one op with the pooling that follows: forward, and with the gradients that training asks
+// for.
+void pooled_shapes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"n", "hw", "c", "o", "k", "same", "dilation", "groups"})
+      ->Args({128, 28, 1, 32, 3, 0, 1, 1})
+      ->Args({128, 13, 32, 64, 3, 0, 1, 1})
+      ->Args({1, 13, 32, 64, 3, 0, 1, 1})
+      ->UseManualTime();
+}
+void conv2d_max_pool2d_forward(benchmark::State& state) {
+  const Case c(state);
+  bench::Timed timed(state);
+  for (auto _ : state) timed([&] { benchmark::DoNotOptimize(conv2d_max_pool2d(c.x, c.w, c.b, c.options, 2).raw()); });
+  c.report(timed);
+}
+BENCHMARK(conv2d_max_pool2d_forward)->Apply(pooled_shapes);
+
+void conv2d_max_pool2d_and_gradients(benchmark::State& state) {
+  const Case c(state);
+  const Parameter w(c.w), b(c.b);
+  const bool inner = c.x.dim(3) > 1;  // images themselves need no gradient
+  bench::Timed timed(state);
+  for (auto _ : state)
+    timed([&] {
+      Tensor x = c.x;
+      Tape tape;
+      if (inner) tape.watch(x);
+      tape.backward(sum(conv2d_max_pool2d(x, w.tensor(), b.tensor(), c.options, 2)));
+    });
+  timed.report_flops((inner ? 3 : 2) * c.flops);
+}
+BENCHMARK(conv2d_max_pool2d_and_gradients)->Apply(pooled_shapes);
+
 // The gradient alone: the forward pass and its record are not timed.
 void gradient(benchmark::State& state, bool of_input) {
   Case c(state);

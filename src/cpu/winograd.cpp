@@ -166,12 +166,18 @@ int64_t block_of(const Conv2DArgs& args) {
   return max(1, min(4, fit / kTileRows)) * kTileRows;
 }
 
+// A range of filters, of whole panels.
+struct Filters {
+  int64_t begin, end;
+};
+
 // u, the filters at each point. Packed: [points] of pack_columns' [C, O]; else [points][C][O].
-void transform_filters(Context& ctx, const Conv2DArgs& args, const float* w, int64_t stride, bool packed, float* u) {
+void transform_filters(int threads, const Conv2DArgs& args, const float* w, Filters filters, int64_t stride,
+                       bool packed, float* u) {
   const int64_t plane = args.c * args.o;
-  parallel::ranges(ctx.threads, args.c, max(1, kGrain / (32 * args.o)), [&](int64_t first, int64_t last, int) {
+  parallel::ranges(threads, args.c, max(1, kGrain / (32 * args.o)), [&](int64_t first, int64_t last, int) {
     for (int64_t c = first; c < last; ++c)
-      for (int64_t o = 0; o < args.o; o += V::kWidth) {
+      for (int64_t o = filters.begin; o < filters.end; o += V::kWidth) {
         const float* from = w + c * args.o + o;
         float* to =
             u + (packed ? (o / kPanel<float> * args.c + c) * kPanel<float> + o % kPanel<float> : c * args.o + o);
@@ -181,17 +187,17 @@ void transform_filters(Context& ctx, const Conv2DArgs& args, const float* w, int
   });
 }
 
-// A product for each point: rows are tiles.
-void multiply_points(int64_t tiles, int64_t k, int64_t n, const float* a, const float* packed, int64_t stride,
-                     float* c) {
+// A product for each point: rows are tiles, columns those of `range`, of n.
+void multiply_points(int64_t tiles, int64_t k, int64_t n, Filters range, const float* a, const float* packed,
+                     int64_t stride, float* c) {
   for (int point = 0; point < kPoints; ++point)
-    run_tiles<float>(tiles, n,
+    run_tiles<float>(tiles, range.end - range.begin,
                      {.a = a + point * k,
                       .row_stride = tile_stride(k),
                       .step_stride = 1,
                       .steps = k,
-                      .b = packed + point * stride,
-                      .c = c + point * n,
+                      .b = packed + point * stride + range.begin * k,
+                      .c = c + point * n + range.begin,
                       .ldc = tile_stride(n),
                       .columns = 0},
                      UnaryOp::identity);
@@ -237,12 +243,11 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
   const Tiles tiles(args);
   const int64_t block = min(block_of(args), tiles.count), ldv = tile_stride(args.c), ldm = tile_stride(args.o);
   const int64_t stride = odd_lines(packed_bytes<float>(args.c, args.o) / static_cast<int64_t>(sizeof(float)));
-  const Workspace filters = ctx.workspace(static_cast<size_t>(kPoints * stride) * sizeof(float));
-  float* u = filters.as<float>();
-  transform_filters(ctx, args, w, stride, true, u);
+  const Workspace transformed = ctx.workspace(static_cast<size_t>(kPoints * stride) * sizeof(float));
+  float* u = transformed.as<float>();
   const bool relu = args.activation == UnaryOp::relu, activates = !relu && args.activation != UnaryOp::identity;
   const int64_t values = block * (ldv + ldm) + args.c + args.o;
-  for_blocks(ctx, tiles, 1, values, [&](int64_t first, int64_t last, float* scratch, int, bool) {
+  const auto convolve = [&](int64_t first, int64_t last, Filters filters, float* scratch) {
     float *v = scratch, *m = v + block * ldv, *zeros = m + block * ldm, *unused = zeros + args.c;
     for (int64_t c = 0; c < args.c; ++c) zeros[c] = 0;
     for (int64_t t = first; t < last; ++t) {
@@ -254,11 +259,11 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
                          [&](int i, int j, Values value) { V::store(to + (i * kIn + j) * args.c, value); });
       }
     }
-    multiply_points(last - first, args.c, args.o, v, u, stride, m);
+    multiply_points(last - first, args.c, args.o, filters, v, u, stride, m);
     for (int64_t t = first; t < last; ++t) {
       float* at[kOut][kOut];
       tiles.output(t, y, unused, at);
-      for (int64_t o = 0; o < args.o; o += V::kWidth) {
+      for (int64_t o = filters.begin; o < filters.end; o += V::kWidth) {
         const float* from = m + (t - first) * ldm + o;
         const Values zero = {}, shift = bias ? V::load(bias + o) : zero;
         transform<Output>([&](int i, int j) { return V::load(from + (i * kIn + j) * args.o); },
@@ -270,9 +275,28 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
       if (activates)
         for (auto& row : at)
           for (float* pixel : row)
-            if (pixel != unused) activate(1, args.o, pixel, args.o, args.activation);
+            if (pixel != unused)
+              activate(1, filters.end - filters.begin, pixel + filters.begin, args.o, args.activation);
     }
-  });
+  };
+  const int64_t wide = panels<float>(args.o);
+  if (tiles.count <= min(16, block) && wide > 1 && ctx.threads > 1) {
+    // So few tiles, of one small image, that threads share out the filters: none waits for another's transforms.
+    const int parts = static_cast<int>(min(ctx.threads, wide));
+    const int64_t each = odd_lines(values);
+    const Workspace workspace = ctx.workspace(static_cast<size_t>(each * parts) * sizeof(float));
+    parallel::run(parts, [&](int part) {
+      const Filters filters{wide * part / parts * kPanel<float>,
+                            min(wide * (part + 1) / parts * kPanel<float>, args.o)};
+      transform_filters(1, args, w, filters, stride, true, u);
+      convolve(0, tiles.count, filters, workspace.as<float>() + each * part);
+    });
+    return;
+  }
+  const Filters all{0, args.o};
+  transform_filters(ctx.threads, args, w, all, stride, true, u);
+  for_blocks(ctx, tiles, 1, values,
+             [&](int64_t first, int64_t last, float* scratch, int, bool) { convolve(first, last, all, scratch); });
 }
 
 void winograd_gradient_input(Context& ctx, const Conv2DArgs& args, const float* dy, const float* w, float* dx,
@@ -283,7 +307,7 @@ void winograd_gradient_input(Context& ctx, const Conv2DArgs& args, const float* 
   const int64_t stride = odd_lines(packed_bytes<float>(args.o, args.c) / static_cast<int64_t>(sizeof(float)));
   const Workspace filters = ctx.workspace(static_cast<size_t>(kPoints * (plane + stride)) * sizeof(float));
   float *plain = filters.as<float>(), *u = plain + kPoints * plane;
-  transform_filters(ctx, args, w, plane, false, plain);
+  transform_filters(ctx.threads, args, w, {0, args.o}, plane, false, plain);
   for (int point = 0; point < kPoints; ++point)
     pack_columns(args.o, args.c, plain + point * plane, args.o, true, u + point * stride);
   const int64_t values = block * (ldv + ldm) + args.c + args.o, image = args.h * args.w * args.c;
@@ -300,7 +324,7 @@ void winograd_gradient_input(Context& ctx, const Conv2DArgs& args, const float* 
                                   [&](int i, int j, Values value) { V::store(to + (i * kIn + j) * args.o, value); });
       }
     }
-    multiply_points(last - first, args.o, args.c, m, u, stride, v);
+    multiply_points(last - first, args.o, args.c, {0, args.c}, m, u, stride, v);
     for (int64_t t = first; t < last; ++t) {
       if (t % tiles.each == 0 && write == Write::overwrite) {
         float* begin = dx + t / tiles.each * image;
