@@ -45,7 +45,7 @@ class Slices {
           conv.n = pool.n = min(each_, end - first);
           body(ctx, conv, pool, first, first == begin, part);
         }
-      } catch (const std::bad_alloc&) {  // no exception may leave a part
+      } catch (...) {  // of no memory; no exception may leave a part
         __atomic_store_n(&failed, true, __ATOMIC_RELAXED);
       }
     });
