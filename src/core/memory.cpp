@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <bit>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
@@ -52,20 +53,18 @@ SizeClass size_class(size_t bytes) {
   return {(exponent - 6) * kSteps + static_cast<int>(s), rounded};
 }
 
-// A large block begins at a huge page and asks for huge pages: a product that walks down a matrix touches a page a row,
-// and with pages of 4 KiB each touch is a miss in the table of pages.
+// A large block asks for huge pages: a product that walks down a matrix touches a page a row, and with pages of 4 KiB
+// each touch is a miss in the table of pages.
 void* system_allocate(size_t bytes) {
-  [[maybe_unused]] constexpr size_t kHugePage = size_t{2} << 20;
-  [[maybe_unused]] const bool large = MICA_CACHE_BLOCKS && bytes >= kHugePage;
+  void* block = std::aligned_alloc(kAlignment, bytes);
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (large) {
-    void* block = nullptr;
-    if (posix_memalign(&block, kHugePage, bytes) != 0) return nullptr;
-    madvise(block, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);  // or not: it is a wish
-    return block;
-  }
+  constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
+  const uintptr_t at = reinterpret_cast<uintptr_t>(block);
+  const uintptr_t begin = (at + kHugePage - 1) / kHugePage * kHugePage, end = (at + bytes) / kHugePage * kHugePage;
+  if (MICA_CACHE_BLOCKS && block && begin < end)
+    madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);  // or not: it is a wish
 #endif
-  return std::aligned_alloc(kAlignment, bytes);
+  return block;
 }
 
 void count_use(int64_t bytes) {
