@@ -10,8 +10,8 @@ void run(int parts, void (*body)(const void* f, int part), const void* f) noexce
 }
 
 /// Runs body(part) for each part in [0, parts), in any order, and returns when all have ended. What a part does must
-/// not depend on which thread runs it, so results depend on the number of parts alone. No exception may leave the
-/// body; where it takes memory, it has to catch std::bad_alloc.
+/// not depend on which thread runs it, so results depend on the number of parts alone. The body does not throw and does
+/// not allocate.
 template <class Body>
 inline void run(int parts, const Body& body) noexcept {
   if (parts > 1)

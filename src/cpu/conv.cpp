@@ -95,6 +95,7 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
   const int parts = static_cast<int>(min(ctx.threads, units));
   const int64_t each = packed_bytes<T>(k, o), packed_size = each * products * args.groups;
   const Workspace workspace = ctx.workspace(static_cast<size_t>(packed_size + images.bytes() * parts));
+  if (ctx.measures()) return;
   const auto packed = [&](int64_t group, int64_t product) {
     return workspace.as<T>(static_cast<size_t>(each * (group * products + product)));
   };
@@ -144,6 +145,7 @@ void gradient_input(Context& ctx, const Conv2DArgs& args, const T* dy, const T* 
   const int64_t c = args.c / args.groups, o = args.o / args.groups;
   const int64_t each = packed_bytes<T>(o, c) / static_cast<int64_t>(sizeof(T));
   const Workspace workspace = ctx.workspace(static_cast<size_t>(each * positions * args.groups) * sizeof(T));
+  if (ctx.measures()) return;
   T* packed = workspace.as<T>();
   for (int64_t i = 0; i < positions; ++i)
     for (int64_t group = 0; group < args.groups; ++group)
@@ -225,6 +227,7 @@ void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* 
   const int64_t sum_size = (size * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
   const int64_t each = packed_size + images.bytes() + sum_size;
   const Workspace workspace = ctx.workspace(static_cast<size_t>(each * parts));
+  if (ctx.measures()) return;
   const auto sum_of = [&](int part) { return workspace.as<T>(static_cast<size_t>(each * (part + 1) - sum_size)); };
   parallel::run(parts, [&](int part) {  // each part sums over its images
     T* packed = workspace.as<T>(static_cast<size_t>(each * part));

@@ -208,16 +208,19 @@ int parts_of(const Context& ctx, const Tiles& tiles, int64_t unit) {
   return static_cast<int>(min(ctx.threads, (tiles.count + unit - 1) / unit));
 }
 
+// Scratch of `values` for each part.
+size_t room_of(const Context& ctx, const Tiles& tiles, int64_t unit, int64_t values) {
+  return static_cast<size_t>(odd_lines(values) * parts_of(ctx, tiles, unit)) * sizeof(float);
+}
+
 // Runs body(first tile, last tile, scratch of `values`, part, whether the block is its part's first) for blocks of
 // tiles.
 template <class Body>
-void for_blocks(Context& ctx, const Tiles& tiles, int64_t unit, int64_t values, const Body& body) {
+void for_blocks(Context& ctx, const Tiles& tiles, int64_t unit, int64_t values, float* room, const Body& body) {
   const int64_t block = block_of(tiles.a), units = (tiles.count + unit - 1) / unit;
   const int parts = parts_of(ctx, tiles, unit);
-  const int64_t each = odd_lines(values);
-  const Workspace workspace = ctx.workspace(static_cast<size_t>(each * parts) * sizeof(float));
   parallel::run(parts, [&](int part) {
-    float* scratch = workspace.as<float>() + each * part;
+    float* scratch = room + odd_lines(values) * part;
     const int64_t begin = units * part / parts * unit, end = min(units * (part + 1) / parts * unit, tiles.count);
     for (int64_t t = begin; t < end; t += block) body(t, min(t + block, end), scratch, part, t == begin);
   });
@@ -245,8 +248,10 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
   const int64_t stride = odd_lines(packed_bytes<float>(args.c, args.o) / static_cast<int64_t>(sizeof(float)));
   const Workspace transformed = ctx.workspace(static_cast<size_t>(kPoints * stride) * sizeof(float));
   float* u = transformed.as<float>();
-  const bool relu = args.activation == UnaryOp::relu, activates = !relu && args.activation != UnaryOp::identity;
   const int64_t values = block * (ldv + ldm) + args.c + args.o;
+  const Workspace room = ctx.workspace(room_of(ctx, tiles, 1, values));
+  if (ctx.measures()) return;
+  const bool relu = args.activation == UnaryOp::relu, activates = !relu && args.activation != UnaryOp::identity;
   const auto convolve = [&](int64_t first, int64_t last, Filters filters, float* scratch) {
     float *v = scratch, *m = v + block * ldv, *zeros = m + block * ldm, *unused = zeros + args.c;
     for (int64_t c = 0; c < args.c; ++c) zeros[c] = 0;
@@ -282,20 +287,18 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
   const int64_t wide = panels<float>(args.o);
   if (tiles.count <= min(16, block) && wide > 1 && ctx.threads > 1) {
     // So few tiles, of one small image, that threads share out the filters: none waits for another's transforms.
-    const int parts = static_cast<int>(min(ctx.threads, wide));
-    const int64_t each = odd_lines(values);
-    const Workspace workspace = ctx.workspace(static_cast<size_t>(each * parts) * sizeof(float));
+    const int parts = static_cast<int>(min(parts_of(ctx, tiles, 1), wide));
     parallel::run(parts, [&](int part) {
       const Filters filters{wide * part / parts * kPanel<float>,
                             min(wide * (part + 1) / parts * kPanel<float>, args.o)};
       transform_filters(1, args, w, filters, stride, true, u);
-      convolve(0, tiles.count, filters, workspace.as<float>() + each * part);
+      convolve(0, tiles.count, filters, room.as<float>() + odd_lines(values) * part);
     });
     return;
   }
   const Filters all{0, args.o};
   transform_filters(ctx.threads, args, w, all, stride, true, u);
-  for_blocks(ctx, tiles, 1, values,
+  for_blocks(ctx, tiles, 1, values, room.as<float>(),
              [&](int64_t first, int64_t last, float* scratch, int, bool) { convolve(first, last, all, scratch); });
 }
 
@@ -306,40 +309,44 @@ void winograd_gradient_input(Context& ctx, const Conv2DArgs& args, const float* 
   const int64_t plane = args.c * args.o;
   const int64_t stride = odd_lines(packed_bytes<float>(args.o, args.c) / static_cast<int64_t>(sizeof(float)));
   const Workspace filters = ctx.workspace(static_cast<size_t>(kPoints * (plane + stride)) * sizeof(float));
+  const int64_t values = block * (ldv + ldm) + args.c + args.o, image = args.h * args.w * args.c;
+  const Workspace room = ctx.workspace(room_of(ctx, tiles, tiles.each, values));
+  if (ctx.measures()) return;
   float *plain = filters.as<float>(), *u = plain + kPoints * plane;
   transform_filters(ctx.threads, args, w, {0, args.o}, plane, false, plain);
   for (int point = 0; point < kPoints; ++point)
     pack_columns(args.o, args.c, plain + point * plane, args.o, true, u + point * stride);
-  const int64_t values = block * (ldv + ldm) + args.c + args.o, image = args.h * args.w * args.c;
   // Tiles of an image overlap in dx: one part adds them all.
-  for_blocks(ctx, tiles, tiles.each, values, [&](int64_t first, int64_t last, float* scratch, int, bool) {
-    float *v = scratch, *m = v + block * ldv, *unused = m + block * ldm, *zeros = unused + args.c;
-    for (int64_t i = 0; i < args.c + args.o; ++i) unused[i] = 0;
-    for (int64_t t = first; t < last; ++t) {
-      const float* at[kOut][kOut];
-      tiles.output(t, dy, static_cast<const float*>(zeros), at);
-      for (int64_t o = 0; o < args.o; o += V::kWidth) {
-        float* to = m + (t - first) * ldm + o;
-        transform<OutputGradient>([&](int i, int j) { return V::load(at[i][j] + o); },
-                                  [&](int i, int j, Values value) { V::store(to + (i * kIn + j) * args.o, value); });
-      }
-    }
-    multiply_points(last - first, args.o, args.c, {0, args.c}, m, u, stride, v);
-    for (int64_t t = first; t < last; ++t) {
-      if (t % tiles.each == 0 && write == Write::overwrite) {
-        float* begin = dx + t / tiles.each * image;
-        for (int64_t i = 0; i < image; ++i) begin[i] = 0;
-      }
-      float* at[kIn][kIn];
-      tiles.input(t, dx, unused, at);
-      for (int64_t c = 0; c < args.c; c += V::kWidth) {
-        const float* from = v + (t - first) * ldv + c;
-        transform<InputGradient>(
-            [&](int i, int j) { return V::load(from + (i * kIn + j) * args.c); },
-            [&](int i, int j, Values value) { V::store(at[i][j] + c, V::load(at[i][j] + c) + value); });
-      }
-    }
-  });
+  for_blocks(ctx, tiles, tiles.each, values, room.as<float>(),
+             [&](int64_t first, int64_t last, float* scratch, int, bool) {
+               float *v = scratch, *m = v + block * ldv, *unused = m + block * ldm, *zeros = unused + args.c;
+               for (int64_t i = 0; i < args.c + args.o; ++i) unused[i] = 0;
+               for (int64_t t = first; t < last; ++t) {
+                 const float* at[kOut][kOut];
+                 tiles.output(t, dy, static_cast<const float*>(zeros), at);
+                 for (int64_t o = 0; o < args.o; o += V::kWidth) {
+                   float* to = m + (t - first) * ldm + o;
+                   transform<OutputGradient>(
+                       [&](int i, int j) { return V::load(at[i][j] + o); },
+                       [&](int i, int j, Values value) { V::store(to + (i * kIn + j) * args.o, value); });
+                 }
+               }
+               multiply_points(last - first, args.o, args.c, {0, args.c}, m, u, stride, v);
+               for (int64_t t = first; t < last; ++t) {
+                 if (t % tiles.each == 0 && write == Write::overwrite) {
+                   float* begin = dx + t / tiles.each * image;
+                   for (int64_t i = 0; i < image; ++i) begin[i] = 0;
+                 }
+                 float* at[kIn][kIn];
+                 tiles.input(t, dx, unused, at);
+                 for (int64_t c = 0; c < args.c; c += V::kWidth) {
+                   const float* from = v + (t - first) * ldv + c;
+                   transform<InputGradient>(
+                       [&](int i, int j) { return V::load(from + (i * kIn + j) * args.c); },
+                       [&](int i, int j, Values value) { V::store(at[i][j] + c, V::load(at[i][j] + c) + value); });
+                 }
+               }
+             });
 }
 
 void winograd_gradient_filter(Context& ctx, const Conv2DArgs& args, const float* x, const float* dy, float* dw,
@@ -352,38 +359,42 @@ void winograd_gradient_filter(Context& ctx, const Conv2DArgs& args, const float*
   const Workspace sums = ctx.workspace(static_cast<size_t>(parts * kPoints * plane) * sizeof(float));
   float* du = sums.as<float>();
   const int64_t values = block * ldv + kPoints * stride + args.c + args.o;
-  for_blocks(ctx, tiles, kUnit, values, [&](int64_t first, int64_t last, float* scratch, int part, bool starts) {
-    float *v = scratch, *m = v + block * ldv, *zeros = m + kPoints * stride;
-    const int64_t count = last - first;
-    for (int64_t i = 0; i < args.c + args.o; ++i) zeros[i] = 0;
-    for (int64_t t = first; t < last; ++t) {
-      const float *in[kIn][kIn], *out[kOut][kOut];
-      tiles.input(t, x, static_cast<const float*>(zeros), in);
-      tiles.output(t, dy, static_cast<const float*>(zeros), out);
-      for (int64_t c = 0; c < args.c; c += V::kWidth) {
-        float* to = v + (t - first) * ldv + c;
-        transform<Input>([&](int i, int j) { return V::load(in[i][j] + c); },
-                         [&](int i, int j, Values value) { V::store(to + (i * kIn + j) * args.c, value); });
-      }
-      for (int64_t o = 0; o < args.o; o += V::kWidth) {
-        float* to = m + (o / kPanel<float> * count + t - first) * kPanel<float> + o % kPanel<float>;
-        transform<OutputGradient>([&](int i, int j) { return V::load(out[i][j] + o); },
-                                  [&](int i, int j, Values value) { V::store(to + (i * kIn + j) * stride, value); });
-      }
-    }
-    for (int point = 0; point < kPoints; ++point)
-      run_tiles<float>(args.c, args.o,
-                       {.a = v + point * args.c,
-                        .row_stride = 1,
-                        .step_stride = ldv,
-                        .steps = count,
-                        .b = m + point * stride,
-                        .c = du + (part * kPoints + point) * plane,
-                        .ldc = args.o,
-                        .columns = 0,
-                        .accumulate = !starts},
-                       UnaryOp::identity);
-  });
+  const Workspace room = ctx.workspace(room_of(ctx, tiles, kUnit, values));
+  if (ctx.measures()) return;
+  for_blocks(ctx, tiles, kUnit, values, room.as<float>(),
+             [&](int64_t first, int64_t last, float* scratch, int part, bool starts) {
+               float *v = scratch, *m = v + block * ldv, *zeros = m + kPoints * stride;
+               const int64_t count = last - first;
+               for (int64_t i = 0; i < args.c + args.o; ++i) zeros[i] = 0;
+               for (int64_t t = first; t < last; ++t) {
+                 const float *in[kIn][kIn], *out[kOut][kOut];
+                 tiles.input(t, x, static_cast<const float*>(zeros), in);
+                 tiles.output(t, dy, static_cast<const float*>(zeros), out);
+                 for (int64_t c = 0; c < args.c; c += V::kWidth) {
+                   float* to = v + (t - first) * ldv + c;
+                   transform<Input>([&](int i, int j) { return V::load(in[i][j] + c); },
+                                    [&](int i, int j, Values value) { V::store(to + (i * kIn + j) * args.c, value); });
+                 }
+                 for (int64_t o = 0; o < args.o; o += V::kWidth) {
+                   float* to = m + (o / kPanel<float> * count + t - first) * kPanel<float> + o % kPanel<float>;
+                   transform<OutputGradient>(
+                       [&](int i, int j) { return V::load(out[i][j] + o); },
+                       [&](int i, int j, Values value) { V::store(to + (i * kIn + j) * stride, value); });
+                 }
+               }
+               for (int point = 0; point < kPoints; ++point)
+                 run_tiles<float>(args.c, args.o,
+                                  {.a = v + point * args.c,
+                                   .row_stride = 1,
+                                   .step_stride = ldv,
+                                   .steps = count,
+                                   .b = m + point * stride,
+                                   .c = du + (part * kPoints + point) * plane,
+                                   .ldc = args.o,
+                                   .columns = 0,
+                                   .accumulate = !starts},
+                                  UnaryOp::identity);
+             });
   parallel::ranges(ctx.threads, args.c, max(1, kGrain / (32 * args.o)), [&](int64_t first, int64_t last, int) {
     for (int64_t i = first * args.o; i < last * args.o; i += V::kWidth)
       transform<FilterGradient>(
