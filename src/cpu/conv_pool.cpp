@@ -18,7 +18,7 @@ class Slices {
     const int64_t most = min(part, (kPixels + conv.oh * conv.ow - 1) / max(1, conv.oh * conv.ow));
     const int64_t count = (part + max(1, most) - 1) / max(1, most);
     each_ = (part + max(1, count) - 1) / max(1, count);
-    if (parts_ == 1)
+    if (conv.n < ctx.threads || conv.groups > 1)
       each_ = max(1, conv.n);  // the kernels themselves share them out
     else
       inner_.threads = 1;
