@@ -75,11 +75,19 @@ class Images {
   bool padded_;
 };
 
+// The results of one image, where they go to a stage.
+template <class T>
+struct Staged {
+  Staged(const Conv2DArgs& args, const Stage<T>* stage) : size(stage ? args.oh * args.ow * args.o : 0) {}
+  int64_t bytes() const { return (size * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64; }
+  int64_t size;
+};
+
 // Whether a window's row lies in one piece.
 bool in_one_piece(const Conv2DArgs& args) { return args.dw == 1 && args.groups == 1; }
 
 template <class T>
-void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* bias, T* y) {
+void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* bias, T* y, const Stage<T>* stage) {
   const int64_t rows = args.n * args.oh;
   if (rows * args.ow == 0 || args.o == 0) return;
   const Images<T> images(args, x);
@@ -94,8 +102,9 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
   const int64_t unit = args.n >= ctx.threads ? args.oh : 1, units = rows / unit;
   const int parts = static_cast<int>(min(ctx.threads, units));
   const int64_t each = packed_bytes<T>(k, o), packed_size = each * products * args.groups;
-  const Workspace workspace = ctx.workspace(static_cast<size_t>(packed_size + images.bytes() * parts));
-  if (ctx.measures()) return;
+  const Staged<T> staged(args, stage);
+  const int64_t part_size = images.bytes() + staged.bytes();
+  const Workspace workspace = ctx.workspace(static_cast<size_t>(packed_size + part_size * parts));
   const auto packed = [&](int64_t group, int64_t product) {
     return workspace.as<T>(static_cast<size_t>(each * (group * products + product)));
   };
@@ -105,13 +114,15 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
       pack_columns(k, o, w + position * c * args.o + group * o, args.o, false, packed(group, product));
     }
   parallel::run(parts, [&](int part) {
-    T* buffer = workspace.as<T>(static_cast<size_t>(packed_size + images.bytes() * part));
+    T* buffer = workspace.as<T>(static_cast<size_t>(packed_size + part_size * part));
+    T* z = workspace.as<T>(static_cast<size_t>(packed_size + part_size * part + images.bytes()));
     const T* image = nullptr;
     int64_t loaded = -1;
     for (int64_t row = units * part / parts * unit; row < units * (part + 1) / parts * unit; ++row) {
       const int64_t n = row / args.oh, oh = row % args.oh;
       if (loaded != n) image = images.image(loaded = n, buffer);
       const T* window = image + oh * args.sh * images.row_stride();
+      T* results = stage ? z + oh * args.ow * args.o : y + row * args.ow * args.o;
       for (int64_t group = 0; group < args.groups; ++group)
         for (int64_t product = 0; product < products; ++product) {
           const bool last = product + 1 == products;
@@ -124,13 +135,14 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
                         .segments = segments,
                         .segment_stride = segment_stride,
                         .b = packed(group, product),
-                        .c = y + row * args.ow * args.o + group * o,
+                        .c = results + group * o,
                         .ldc = args.o,
                         .columns = 0,
                         .accumulate = product > 0,
                         .bias = bias && last ? bias + group * o : nullptr},
                        last ? args.activation : UnaryOp::identity);
         }
+      if (stage && oh + 1 == args.oh) (*stage)(n, 1, z);
     }
   });
 }
@@ -138,50 +150,62 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
 // Each window position (kh, kw) by itself: the pixels of a row of dy that it serves, times its filters transposed, are
 // added to a row of dx.
 template <class T>
-void gradient_input(Context& ctx, const Conv2DArgs& args, const T* dy, const T* w, T* dx, Write write) {
-  const int64_t image_size = args.h * args.w * args.c, positions = args.kh * args.kw;
-  if (args.n * image_size == 0) return;
-  const int parts = static_cast<int>(min(ctx.threads, args.n));
-  const int64_t c = args.c / args.groups, o = args.o / args.groups;
-  const int64_t each = packed_bytes<T>(o, c) / static_cast<int64_t>(sizeof(T));
-  const Workspace workspace = ctx.workspace(static_cast<size_t>(each * positions * args.groups) * sizeof(T));
-  if (ctx.measures()) return;
-  T* packed = workspace.as<T>();
-  for (int64_t i = 0; i < positions; ++i)
-    for (int64_t group = 0; group < args.groups; ++group)
-      pack_columns(o, c, w + i * c * args.o + group * o, args.o, true, packed + (i * args.groups + group) * each);
-  parallel::run(parts, [&](int part) {
-    for (int64_t n = args.n * part / parts; n < args.n * (part + 1) / parts; ++n) {
-      T* image = dx + n * image_size;
-      if (write == Write::overwrite)
-        for (int64_t i = 0; i < image_size; ++i) image[i] = T(0);
-      for (int64_t oh = 0; oh < args.oh; ++oh)
-        for (int64_t position = 0; position < positions; ++position) {
-          const int64_t kh = position / args.kw, kw = position % args.kw;
-          const int64_t h = oh * args.sh - args.pad_top + kh * args.dh,
-                        shift = kw * args.dw - args.pad_left;  // column of pixel ow: ow*SW + shift
-          if (h < 0 || h >= args.h) continue;
-          const int64_t first = shift < 0 ? (-shift + args.sw - 1) / args.sw : 0;
-          const int64_t last = args.w - shift > 0 ? min(args.ow, (args.w - shift - 1) / args.sw + 1) : 0;
-          if (first >= last) continue;
-          for (int64_t group = 0; group < args.groups; ++group)
-            run_tiles<T>(last - first, c,
-                         {.a = dy + ((n * args.oh + oh) * args.ow + first) * args.o + group * o,
-                          .row_stride = args.o,
-                          .step_stride = 1,
-                          .steps = o,
-                          .b = packed + (position * args.groups + group) * each,
-                          .c = image + (h * args.w + first * args.sw + shift) * args.c + group * c,
-                          .ldc = args.sw * args.c,
-                          .columns = 0,
-                          .accumulate = true},
-                         UnaryOp::identity);
-        }
-    }
-  });
-}
+class InputGradient {
+ public:
+  InputGradient(const Context& ctx, const Conv2DArgs& args, const T* w, T* dx, Write write)
+      : a_(args), dx_(dx), write_(write), c_(args.c / args.groups), o_(args.o / args.groups),
+        each_(packed_bytes<T>(o_, c_)),
+        workspace_(ctx.workspace(dx ? static_cast<size_t>(each_ * args.kh * args.kw * args.groups) : 0)) {
+    if (!dx) return;
+    for (int64_t i = 0; i < args.kh * args.kw; ++i)
+      for (int64_t group = 0; group < args.groups; ++group)
+        pack_columns(o_, c_, w + i * c_ * args.o + group * o_, args.o, true, packed(i, group));
+  }
 
-// The part of gradient_filter for one image, where each row of the window has three values: of one channel in windows
+  // From dy of image n.
+  void image(int64_t n, const T* dy) const {
+    if (!dx_) return;
+    const int64_t size = a_.h * a_.w * a_.c;
+    T* image = dx_ + n * size;
+    if (write_ == Write::overwrite)
+      for (int64_t i = 0; i < size; ++i) image[i] = T(0);
+    for (int64_t oh = 0; oh < a_.oh; ++oh)
+      for (int64_t position = 0; position < a_.kh * a_.kw; ++position) {
+        const int64_t kh = position / a_.kw, kw = position % a_.kw;
+        const int64_t h = oh * a_.sh - a_.pad_top + kh * a_.dh,
+                      shift = kw * a_.dw - a_.pad_left;  // column of pixel ow: ow*SW + shift
+        if (h < 0 || h >= a_.h) continue;
+        const int64_t first = shift < 0 ? (-shift + a_.sw - 1) / a_.sw : 0;
+        const int64_t last = a_.w - shift > 0 ? min(a_.ow, (a_.w - shift - 1) / a_.sw + 1) : 0;
+        if (first >= last) continue;
+        for (int64_t group = 0; group < a_.groups; ++group)
+          run_tiles<T>(last - first, c_,
+                       {.a = dy + (oh * a_.ow + first) * a_.o + group * o_,
+                        .row_stride = a_.o,
+                        .step_stride = 1,
+                        .steps = o_,
+                        .b = packed(position, group),
+                        .c = image + (h * a_.w + first * a_.sw + shift) * a_.c + group * c_,
+                        .ldc = a_.sw * a_.c,
+                        .columns = 0,
+                        .accumulate = true},
+                       UnaryOp::identity);
+      }
+  }
+
+ private:
+  T* packed(int64_t position, int64_t group) const {
+    return workspace_.as<T>(static_cast<size_t>((position * a_.groups + group) * each_));
+  }
+
+  const Conv2DArgs& a_;
+  T* dx_;
+  Write write_;
+  int64_t c_, o_, each_;
+  Workspace workspace_;
+};
+
+// The part of FilterGradient for one image, where each row of the window has three values: of one channel in windows
 // three wide, or of three in windows one wide.
 template <class T>
 void for_row_triples(const Conv2DArgs& args, const Images<T>& images, const T* image, const T* columns, T* sum) {
@@ -212,100 +236,148 @@ void for_row_triples(const Conv2DArgs& args, const Images<T>& images, const T* i
 
 // For each row kh of the window, a product of images' rows [pixels, KW*C] transposed and dy [pixels, O]: the pixels of
 // an output row are the steps, the output rows the segments. Where the row is in pieces, a product for each; where it
-// has three values (one channel, and windows of 3 by 3), one product for several rows.
+// has three values (one channel, and windows of 3 by 3), one product for several rows. Each part sums over its images.
 template <class T>
-void gradient_filter(Context& ctx, const Conv2DArgs& args, const T* x, const T* dy, T* dw, Write write) {
-  const int64_t c = args.c / args.groups, o = args.o / args.groups;
-  const int64_t size = args.kh * args.kw * c * args.o, pixels = args.oh * args.ow;
-  if (size == 0) return;
-  const Images<T> images(args, x);
-  const bool whole = in_one_piece(args);
-  const int64_t line = whole ? args.kw * c : c;
-  const Taps cols = whole && images.cols.count() > 0 ? Taps{0, 1} : images.cols;
-  const int parts = static_cast<int>(max(1, min(ctx.threads, args.n)));
-  const int64_t packed_each = packed_bytes<T>(pixels, o), packed_size = packed_each * args.groups;
-  const int64_t sum_size = (size * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
-  const int64_t each = packed_size + images.bytes() + sum_size;
-  const Workspace workspace = ctx.workspace(static_cast<size_t>(each * parts));
-  if (ctx.measures()) return;
-  const auto sum_of = [&](int part) { return workspace.as<T>(static_cast<size_t>(each * (part + 1) - sum_size)); };
-  parallel::run(parts, [&](int part) {  // each part sums over its images
-    T* packed = workspace.as<T>(static_cast<size_t>(each * part));
-    T* buffer = workspace.as<T>(static_cast<size_t>(each * part + packed_size));
-    T* sum = sum_of(part);
-    for (int64_t i = 0; i < size; ++i) sum[i] = T(0);
-    for (int64_t n = args.n * part / parts; n < args.n * (part + 1) / parts; ++n) {
-      const T* image = images.image(n, buffer);
-      for (int64_t group = 0; group < args.groups; ++group) {
-        T* room = packed + packed_each / static_cast<int64_t>(sizeof(T)) * group;
-        const T *from = dy + n * pixels * args.o + group * o,
-                *columns = args.groups == 1 && o == kPanel<T> ? from : room;
-        if (columns == room) pack_columns(pixels, o, from, args.o, false, room);
-        if (whole && line == 3 && images.rows.count() > 1) {
-          for_row_triples<T>(args, images, image, columns, sum);
-          continue;
-        }
-        for (int64_t kh = images.rows.first; kh < images.rows.last; ++kh)
-          for (int64_t kw = cols.first; kw < cols.last; ++kw)
-            run_tiles<T>(line, o,
-                         {.a = image + images.offset(kh, kw) + group * c,
-                          .row_stride = 1,
-                          .step_stride = args.sw * args.c,
-                          .steps = args.ow,
-                          .segments = args.oh,
-                          .segment_stride = args.sh * images.row_stride(),
-                          .b = columns,
-                          .c = sum + (kh * args.kw + kw) * c * args.o + group * o,
-                          .ldc = args.o,
-                          .columns = 0,
-                          .accumulate = true},
-                         UnaryOp::identity);
+class FilterGradient {
+ public:
+  FilterGradient(const Context& ctx, const Conv2DArgs& args, int parts, const T* x, T* dw, Write write)
+      : a_(args), dw_(dw), write_(write), images_(args, x), parts_(parts),
+        size_(args.kh * args.kw * (args.c / args.groups) * args.o),
+        packed_each_(packed_bytes<T>(args.oh * args.ow, args.o / args.groups)),
+        packed_size_(packed_each_ * args.groups), sum_at_(packed_size_ + images_.bytes()),
+        each_(sum_at_ + (size_ * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64),
+        workspace_(ctx.workspace(dw ? static_cast<size_t>(each_ * parts) : 0)) {}
+
+  void begin(int part) const {
+    if (!dw_) return;
+    T* sum = at(part, sum_at_);
+    for (int64_t i = 0; i < size_; ++i) sum[i] = T(0);
+  }
+  // From dy of image n.
+  void image(int part, int64_t n, const T* dy) const {
+    if (!dw_ || size_ == 0) return;
+    const int64_t c = a_.c / a_.groups, o = a_.o / a_.groups, pixels = a_.oh * a_.ow;
+    const bool whole = in_one_piece(a_);
+    const int64_t line = whole ? a_.kw * c : c;
+    const Taps cols = whole && images_.cols.count() > 0 ? Taps{0, 1} : images_.cols;
+    const T* image = images_.image(n, at(part, packed_size_));
+    T* sum = at(part, sum_at_);
+    for (int64_t group = 0; group < a_.groups; ++group) {
+      T* room = at(part, packed_each_ * group);
+      const T *from = dy + group * o, *columns = a_.groups == 1 && o == kPanel<T> ? from : room;
+      if (columns == room) pack_columns(pixels, o, from, a_.o, false, room);
+      if (whole && line == 3 && images_.rows.count() > 1) {
+        for_row_triples<T>(a_, images_, image, columns, sum);
+        continue;
       }
+      for (int64_t kh = images_.rows.first; kh < images_.rows.last; ++kh)
+        for (int64_t kw = cols.first; kw < cols.last; ++kw)
+          run_tiles<T>(line, o,
+                       {.a = image + images_.offset(kh, kw) + group * c,
+                        .row_stride = 1,
+                        .step_stride = a_.sw * a_.c,
+                        .steps = a_.ow,
+                        .segments = a_.oh,
+                        .segment_stride = a_.sh * images_.row_stride(),
+                        .b = columns,
+                        .c = sum + (kh * a_.kw + kw) * c * a_.o + group * o,
+                        .ldc = a_.o,
+                        .columns = 0,
+                        .accumulate = true},
+                       UnaryOp::identity);
+    }
+  }
+  // Adds the parts' sums in their order.
+  void end() const {
+    if (!dw_) return;
+    for (int part = 0; part < parts_; ++part) {
+      const T* sum = at(part, sum_at_);
+      const bool accumulate = part > 0 || write_ == Write::accumulate;
+      for (int64_t i = 0; i < size_; ++i) store(dw_[i], sum[i], accumulate);
+    }
+  }
+
+ private:
+  // A part's columns of dy [groups], its image with a border, its sum.
+  T* at(int part, int64_t offset) const { return workspace_.as<T>(static_cast<size_t>(each_ * part + offset)); }
+
+  const Conv2DArgs& a_;
+  T* dw_;
+  Write write_;
+  Images<T> images_;
+  int parts_;
+  int64_t size_, packed_each_, packed_size_, sum_at_, each_;
+  Workspace workspace_;
+};
+
+// Both gradients, an image after the other.
+template <class T>
+void gradient(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* dy, T* dx, Write write_dx, T* dw,
+              Write write_dw, const Stage<T>* stage) {
+  const int parts = static_cast<int>(max(1, min(ctx.threads, args.n)));
+  const Staged<T> staged(args, stage);
+  const Workspace workspace = ctx.workspace(static_cast<size_t>(staged.bytes() * parts));
+  const InputGradient<T> input(ctx, args, w, dx, write_dx);
+  const FilterGradient<T> filter(ctx, args, parts, x, dw, write_dw);
+  parallel::run(parts, [&](int part) {
+    T* z = workspace.as<T>(static_cast<size_t>(staged.bytes() * part));
+    filter.begin(part);
+    for (int64_t n = args.n * part / parts; n < args.n * (part + 1) / parts; ++n) {
+      if (stage) (*stage)(n, 1, z);
+      const T* image = stage ? z : dy + n * args.oh * args.ow * args.o;
+      input.image(n, image);
+      filter.image(part, n, image);
     }
   });
-  for (int part = 0; part < parts; ++part) {  // and the parts' sums are added in their order
-    const T* sum = sum_of(part);
-    const bool accumulate = part > 0 || write == Write::accumulate;
-    for (int64_t i = 0; i < size; ++i) store(dw[i], sum[i], accumulate);
-  }
+  filter.end();
 }
 
 bool is_depthwise(const Conv2DArgs& args) { return args.groups > 1 && args.groups == args.c; }
 
 }  // namespace
 
+template <class T>
+void convolve(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* bias, T* y,
+              const Stage<T>* stage) {
+  if constexpr (std::is_same_v<T, float>)
+    if (winograd_suits(args)) return winograd(ctx, args, x, w, bias, y, stage);
+  forward(ctx, args, x, w, bias, y, stage);
+}
+template <class T>
+void convolve_gradient(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* dy, T* dx, Write write_dx,
+                       T* dw, Write write_dw, const Stage<T>* stage) {
+  if constexpr (std::is_same_v<T, float>)
+    if (winograd_suits(args)) return winograd_gradient(ctx, args, x, w, dy, dx, write_dx, dw, write_dw, stage);
+  gradient(ctx, args, x, w, dy, dx, write_dx, dw, write_dw, stage);
+}
+#define MICA_CONVOLVE(T)                                                                                           \
+  template void convolve(Context&, const Conv2DArgs&, const T*, const T*, const T*, T*, const Stage<T>*);          \
+  template void convolve_gradient(Context&, const Conv2DArgs&, const T*, const T*, const T*, T*, Write, T*, Write, \
+                                  const Stage<T>*);
+MICA_CONVOLVE(float)
+MICA_CONVOLVE(double)
+#undef MICA_CONVOLVE
+
 void conv2d(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, const void* bias, void* y) {
   if (is_depthwise(args)) return depthwise(ctx, args, x, w, bias, y);
-  if (winograd_suits(args))
-    return winograd(ctx, args, static_cast<const float*>(x), static_cast<const float*>(w),
-                    static_cast<const float*>(bias), static_cast<float*>(y));
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
-    forward(ctx, args, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(bias),
-            static_cast<T*>(y));
+    convolve<T>(ctx, args, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(bias),
+                static_cast<T*>(y), nullptr);
   });
 }
 
-void conv2d_gradient_input(Context& ctx, const Conv2DArgs& args, const void* dy, const void* w, void* dx, Write write) {
-  if (is_depthwise(args)) return depthwise_gradient_input(ctx, args, dy, w, dx, write);
-  if (winograd_suits(args))
-    return winograd_gradient_input(ctx, args, static_cast<const float*>(dy), static_cast<const float*>(w),
-                                   static_cast<float*>(dx), write);
+void conv2d_gradient(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, const void* dy, void* dx,
+                     Write write_dx, void* dw, Write write_dw) {
+  if (is_depthwise(args)) {
+    if (dx) depthwise_gradient_input(ctx, args, dy, w, dx, write_dx);
+    if (dw) depthwise_gradient_filter(ctx, args, x, dy, dw, write_dw);
+    return;
+  }
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
-    gradient_input(ctx, args, static_cast<const T*>(dy), static_cast<const T*>(w), static_cast<T*>(dx), write);
-  });
-}
-
-void conv2d_gradient_filter(Context& ctx, const Conv2DArgs& args, const void* x, const void* dy, void* dw,
-                            Write write) {
-  if (is_depthwise(args)) return depthwise_gradient_filter(ctx, args, x, dy, dw, write);
-  if (winograd_suits(args))
-    return winograd_gradient_filter(ctx, args, static_cast<const float*>(x), static_cast<const float*>(dy),
-                                    static_cast<float*>(dw), write);
-  for_float(args.dtype, [&](auto t) {
-    using T = decltype(t);
-    gradient_filter(ctx, args, static_cast<const T*>(x), static_cast<const T*>(dy), static_cast<T*>(dw), write);
+    convolve_gradient<T>(ctx, args, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(dy),
+                         static_cast<T*>(dx), write_dx, static_cast<T*>(dw), write_dw, nullptr);
   });
 }
 

@@ -95,6 +95,27 @@ struct Maximum {
   typename At::Lanes where;
 };
 
+// The same of four pixels, of windows of two by two.
+template <class T, class I>
+[[gnu::always_inline]] inline void maximum_of_four(const T* upper, const T* lower, int64_t pixel, T* y, I* index) {
+  using V = Vector<T>;
+  using Type = typename V::Type;
+  const Type a = V::load(upper), b = V::load(upper + pixel), c = V::load(lower), d = V::load(lower + pixel);
+  if (V::any_nan((a + b) + (c + d))) {
+    Maximum<T, I> best(upper, 0);
+    best.take(upper + pixel, 1);
+    best.take(lower, 2);
+    best.take(lower + pixel, 3);
+    return best.store(y, index);
+  }
+  const Type best = V::max(V::max(d, c), V::max(b, a));
+  V::store(y, best);
+  if constexpr (!std::is_void_v<I>) {
+    using At = Positions<T, I>;
+    At::store(index, a == best ? At::all(0) : b == best ? At::all(1) : c == best ? At::all(2) : At::all(3));
+  }
+}
+
 template <class T, class I>
 void maximum(Context& ctx, const Pool2DArgs& a, const T* x, T* y, I* index) {
   constexpr int64_t kWidth = Vector<T>::kWidth;
@@ -113,13 +134,8 @@ void maximum(Context& ctx, const Pool2DArgs& a, const T* x, T* y, I* index) {
       const T* first = image + ((part.y + part.top) * a.w + part.x + part.left) * a.c;
       int64_t c = 0;
       if (is_two_by_two(a, part)) {
-        for (; c + kWidth <= a.c; c += kWidth) {
-          Maximum<T, I> best(first + c, 0);
-          best.take(first + a.c + c, 1);
-          best.take(first + row + c, 2);
-          best.take(first + row + a.c + c, 3);
-          best.store(y + out + c, position(out + c));
-        }
+        for (; c + kWidth <= a.c; c += kWidth)
+          maximum_of_four<T, I>(first + c, first + row + c, a.c, y + out + c, position(out + c));
       }
       for (; c + kWidth <= a.c; c += kWidth) {
         Maximum<T, I> best(first + c, part.top * a.kw + part.left);

@@ -55,7 +55,7 @@ void tile_of(const Tile<T>& t) {
       if (t.relu) {
         const Type zero = {};
 #pragma GCC unroll 2
-        for (int v = 0; v < kVectors; ++v) y[v] = y[v] < zero ? zero : y[v];
+        for (int v = 0; v < kVectors; ++v) y[v] = V::max(zero, y[v]);
       }
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) V::store(out + v * kWidth, y[v]);

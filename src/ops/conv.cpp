@@ -111,16 +111,12 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, ConvOptions 
     tape->record("conv2d", {&x, &w, &bias}, {&y}, {&x, &w, options.activation == UnaryOp::identity ? &w : &y},
                  [args](Gradients& g) {
                    const Tensor dz = ops::activation_gradient(g, args.activation, g.saved(2), 2);
-                   Context c = context(dz.device());
-                   const kernels::Table& k = kernels_for(dz.device());
-                   if (g.needs(0)) {
-                     Gradients::Out dx = g.out(0);
-                     k.conv2d_gradient_input(c, args, dz.raw(), g.saved(1).raw(), ops::out(dx.tensor), ops::write(dx));
-                   }
-                   if (g.needs(1)) {
-                     Gradients::Out dw = g.out(1);
-                     k.conv2d_gradient_filter(c, args, g.saved(0).raw(), dz.raw(), ops::out(dw.tensor), ops::write(dw));
-                   }
+                   ops::conv2d_gradients(g, [&](Gradients::Out& dx, Gradients::Out& dw) {
+                     Context c = context(dz.device());
+                     kernels_for(dz.device())
+                         .conv2d_gradient(c, args, g.saved(0).raw(), g.saved(1).raw(), dz.raw(), ops::out(dx.tensor),
+                                          ops::write(dx), ops::out(dw.tensor), ops::write(dw));
+                   });
                  });
   return y;
 }
@@ -158,7 +154,8 @@ Tensor conv2d_transpose(const Tensor& x, const Tensor& w, const Tensor& bias, Co
   Tensor y = empty(shape, {x.dtype(), x.device()});
   Context ctx = context(x.device());
   const kernels::Table& k = kernels_for(x.device());
-  k.conv2d_gradient_input(ctx, args, x.raw(), w.raw(), ops::out(y), kernels::Write::overwrite);
+  k.conv2d_gradient(ctx, args, nullptr, w.raw(), x.raw(), ops::out(y), kernels::Write::overwrite, nullptr,
+                    kernels::Write::overwrite);
   if (bias.defined())
     k.binary(ctx, BinaryOp::add, x.dtype(), ops::broadcast_dims(shape, shape, bias.shape()), y.raw(), bias.raw(),
              ops::out(y));
@@ -176,8 +173,8 @@ Tensor conv2d_transpose(const Tensor& x, const Tensor& w, const Tensor& bias, Co
                    }
                    if (g.needs(1)) {
                      Gradients::Out dw = g.out(1);
-                     table.conv2d_gradient_filter(c, args, dz.raw(), g.saved(0).raw(), ops::out(dw.tensor),
-                                                  ops::write(dw));
+                     table.conv2d_gradient(c, args, dz.raw(), nullptr, g.saved(0).raw(), nullptr,
+                                           kernels::Write::overwrite, ops::out(dw.tensor), ops::write(dw));
                    }
                  });
   return y;

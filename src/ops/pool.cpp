@@ -81,18 +81,13 @@ Tensor conv2d_max_pool2d(const Tensor& x, const Tensor& w, const Tensor& bias, C
                  {&x, &w, options.activation == UnaryOp::identity ? &w : &y, &index}, [conv, pool](Gradients& g) {
                    // An activation's derivative follows from its result, and maxima are results.
                    const Tensor dz = ops::activation_gradient(g, conv.activation, g.saved(2), 2);
-                   if (!g.needs(0) && !g.needs(1)) return;
-                   // Of one tensor that is both operands, the gradients are added one after the other.
-                   const bool same = g.saved(0).raw() == g.saved(1).raw();
-                   Gradients::Out dx, dw;
-                   if (g.needs(0)) dx = same ? Gradients::Out{empty_like(g.saved(0))} : g.out(0);
-                   if (g.needs(1)) dw = g.out(1);
-                   Context c = context(dz.device());
-                   kernels_for(dz.device())
-                       .conv2d_max_pool2d_gradient(c, conv, pool, g.saved(0).raw(), g.saved(1).raw(), dz.raw(),
-                                                   g.saved(3).raw(), ops::out(dx.tensor), ops::write(dx),
-                                                   ops::out(dw.tensor), ops::write(dw));
-                   if (same && g.needs(0)) g.add(0, std::move(dx.tensor));
+                   ops::conv2d_gradients(g, [&](Gradients::Out& dx, Gradients::Out& dw) {
+                     Context c = context(dz.device());
+                     kernels_for(dz.device())
+                         .conv2d_max_pool2d_gradient(c, conv, pool, g.saved(0).raw(), g.saved(1).raw(), dz.raw(),
+                                                     g.saved(3).raw(), ops::out(dx.tensor), ops::write(dx),
+                                                     ops::out(dw.tensor), ops::write(dw));
+                   });
                  });
   return y;
 }
