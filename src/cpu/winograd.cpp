@@ -163,7 +163,12 @@ struct Filters {
   int64_t begin, end;
 };
 
-// u, the filters at each point. Packed: [points] of pack_columns' [C, O]; else [points][C][O].
+// How far apart the points are of `filters`, packed.
+int64_t packed_stride(int64_t c, int64_t filters) {
+  return odd_lines(packed_bytes<float>(c, filters) / static_cast<int64_t>(sizeof(float)));
+}
+
+// u, these filters at each point. Packed: [points] of pack_columns' [C, filters]; else [points][C][O].
 void transform_filters(int threads, const Conv2DArgs& args, const float* w, Filters filters, int64_t stride,
                        bool packed, float* u) {
   const int64_t plane = args.c * args.o;
@@ -171,8 +176,9 @@ void transform_filters(int threads, const Conv2DArgs& args, const float* w, Filt
     for (int64_t c = first; c < last; ++c)
       for (int64_t o = filters.begin; o < filters.end; o += V::kWidth) {
         const float* from = w + c * args.o + o;
-        float* to =
-            u + (packed ? (o / kPanel<float> * args.c + c) * kPanel<float> + o % kPanel<float> : c * args.o + o);
+        const int64_t column = o - filters.begin;
+        float* to = u + (packed ? (column / kPanel<float> * args.c + c) * kPanel<float> + column % kPanel<float>
+                                : c * args.o + column);
         transform<Filter, Filter>([&](int i, int j) { return V::load(from + (i * 3 + j) * plane); },
                                   [&](int i, int j, Values v) { V::store(to + (i * kIn + j) * stride, v); });
       }
@@ -192,7 +198,7 @@ void transform_input(const Conv2DArgs& a, const Block& block, const float* x, co
   });
 }
 
-// A product for each point: rows are tiles, columns those of `range`, of n.
+// A product for each point: rows are tiles, columns those of `range`, of n; `packed` holds these.
 void multiply_points(const Block& block, int64_t k, int64_t n, Filters range, const float* a, const float* packed,
                      int64_t stride, float* c) {
   for (int point = 0; point < kPoints; ++point) {
@@ -202,7 +208,7 @@ void multiply_points(const Block& block, int64_t k, int64_t n, Filters range, co
                       .row_stride = tile_stride(k),
                       .step_stride = 1,
                       .steps = k,
-                      .b = packed + point * stride + range.begin * k,
+                      .b = packed + point * stride,
                       .c = c + tiles.begin * tile_stride(n) + point * n + range.begin,
                       .ldc = tile_stride(n),
                       .columns = 0},
@@ -230,13 +236,17 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
               const Stage<float>* stage) {
   const Tiles tiles(args);
   const Work work(ctx, tiles, stage ? tiles.each : 1, stage);
-  const int64_t stride = odd_lines(packed_bytes<float>(args.c, args.o) / static_cast<int64_t>(sizeof(float)));
-  const Workspace transformed = ctx.workspace(static_cast<size_t>(kPoints * stride) * sizeof(float));
-  float* u = transformed.as<float>();
+  // Threads share out the tiles; of one small image, so few, the filters: none waits for another's transforms.
+  const int64_t wide = panels<float>(args.o);
+  const bool by_filters = !stage && tiles.count <= min(16, work.block) && wide > 1 && ctx.threads > 1;
+  const int shares = by_filters ? static_cast<int>(min(work.parts, wide)) : 1;
+  const int64_t stride = packed_stride(args.c, min((wide + shares - 1) / shares * kPanel<float>, args.o));
+  const Workspace transformed = ctx.workspace(static_cast<size_t>(shares * kPoints * stride) * sizeof(float));
   const Workspace room = ctx.workspace(work.bytes());
   const bool relu = args.activation == UnaryOp::relu, activates = !relu && args.activation != UnaryOp::identity;
-  // To images of which to[0] is image `image`.
-  const auto convolve = [&](const Block& block, const Room& r, Filters filters, int64_t image, float* to) {
+  // With u, the filters, to images of which to[0] is image `image`.
+  const auto convolve = [&](const Block& block, const Room& r, Filters filters, const float* u, int64_t image,
+                            float* to) {
     for (int64_t c = 0; c < args.c; ++c) r.outside[c] = 0;
     transform_input(args, block, x, r.outside, r.v);
     multiply_points(block, args.c, args.o, filters, r.v, u, stride, r.m);
@@ -260,24 +270,23 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
                      args.activation);
     });
   };
-  const int64_t wide = panels<float>(args.o);
-  if (!stage && tiles.count <= min(16, work.block) && wide > 1 && ctx.threads > 1) {
-    // So few tiles, of one small image, that threads share out the filters: none waits for another's transforms.
-    const int parts = static_cast<int>(min(work.parts, wide));
-    parallel::run(parts, [&](int part) {
-      const Filters filters{wide * part / parts * kPanel<float>,
-                            min(wide * (part + 1) / parts * kPanel<float>, args.o)};
+  if (by_filters) {
+    parallel::run(shares, [&](int share) {
+      const Filters filters{wide * share / shares * kPanel<float>,
+                            min(wide * (share + 1) / shares * kPanel<float>, args.o)};
+      float* u = transformed.as<float>() + share * kPoints * stride;
       transform_filters(1, args, w, filters, stride, true, u);
-      convolve(Block(tiles, 0, tiles.count), Room(work, room.as<float>(), part), filters, 0, y);
+      convolve(Block(tiles, 0, tiles.count), Room(work, room.as<float>(), share), filters, u, 0, y);
     });
     return;
   }
   const Filters all{0, args.o};
+  float* u = transformed.as<float>();
   transform_filters(ctx.threads, args, w, all, stride, true, u);
   for_blocks(
       work, room.as<float>(), [](int64_t, int64_t, float*) {},
       [&](const Block& block, const Room& r, int64_t image, int, bool) {
-        convolve(block, r, all, stage ? image : 0, stage ? r.z : y);
+        convolve(block, r, all, u, stage ? image : 0, stage ? r.z : y);
       },
       [&](int64_t image, int64_t count, float* z) {
         if (stage) (*stage)(image, count, z);
@@ -292,7 +301,7 @@ void winograd_gradient(Context& ctx, const Conv2DArgs& args, const float* x, con
   const Work work(ctx, tiles, dx || stage ? tiles.each : kUnit, stage);
   const int64_t plane = args.c * args.o, image_size = args.h * args.w * args.c;
   const int64_t ldv = tile_stride(args.c), ldm = tile_stride(args.o);
-  const int64_t stride = odd_lines(packed_bytes<float>(args.o, args.c) / static_cast<int64_t>(sizeof(float)));
+  const int64_t stride = packed_stride(args.o, args.c);
   const Workspace filters = ctx.workspace(dx ? static_cast<size_t>(kPoints * (plane + stride)) * sizeof(float) : 0);
   const Workspace sums = ctx.workspace(dw ? static_cast<size_t>(work.parts * kPoints * plane) * sizeof(float) : 0);
   const Workspace room = ctx.workspace(work.bytes());
