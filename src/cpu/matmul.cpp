@@ -54,26 +54,6 @@ class Plan<float> {
   bool packs_rows_;
 };
 
-// Fetches a matrix of `rows` runs of `length` into the cache, a part at a time: between the tiles of one block, the
-// rows of the next.
-class Fetch {
- public:
-  Fetch(const float* from, int64_t rows, int64_t length, int64_t stride, int64_t parts)
-      : from_(from), stride_(stride), lines_(length / kLine + 1), left_(rows * lines_),
-        each_((left_ + parts - 1) / parts) {}
-  [[gnu::always_inline]] void next() {
-    for (int64_t i = min(each_, left_); i > 0; --i, --left_) {
-      __builtin_prefetch(from_ + at_ * kLine, 0, 2);
-      if (++at_ == lines_) at_ = 0, from_ += stride_;
-    }
-  }
-
- private:
-  static constexpr int64_t kLine = 16;  // values
-  const float* from_;
-  int64_t stride_, lines_, left_, each_, at_ = 0;
-};
-
 void multiply(const Product<float>& g, const Plan<float>& plan, char* scratch) {
   if (g.m == 0) return;
   float* packed = reinterpret_cast<float*>(scratch);
@@ -112,8 +92,8 @@ void multiply(const Product<float>& g, const Plan<float>& plan, char* scratch) {
         }
         const int64_t next = min(block, g.m - i - height), tiles = TileHeights(height).count * panels<float>(columns);
         const float* ahead = g.a + (i + height) * row_stride + p * step_stride;
-        Fetch fetch = g.transpose_a ? Fetch(ahead, next > 0 ? steps : 0, next, g.lda, tiles)
-                                    : Fetch(ahead, next, steps, g.lda, tiles);
+        Fetch<float> fetch = g.transpose_a ? Fetch<float>(ahead, next > 0 ? steps : 0, next, g.lda, tiles)
+                                           : Fetch<float>(ahead, next, steps, g.lda, tiles);
         const UnaryOp activation = last ? g.activation : UnaryOp::identity;
         if (direct > 0) {
           Tile<float> in_place = t;

@@ -94,9 +94,10 @@ void pack_columns(int64_t k, int64_t n, const T* b, int64_t ldb, bool transposed
 
 // m rows cut into tiles of nearly equal height: 26 rows are 13 + 13.
 struct TileHeights {
-  explicit TileHeights(int64_t rows) : m(rows), count((rows + kTileRows - 1) / kTileRows) {}
-  int64_t top(int64_t tile) const { return m * tile / count; }
-  int64_t m, count;
+  explicit TileHeights(int64_t rows)
+      : count((rows + kTileRows - 1) / kTileRows), each(rows / max(1, count)), higher(rows - each * count) {}
+  int64_t top(int64_t tile) const { return tile * each + min(tile, higher); }
+  int64_t count, each, higher;  // tiles; their height, but for those of the first that are one row higher
 };
 
 // Packs rows a [m, steps] of any two strides, one of which is 1, tile by tile: [tiles][steps][kTileRows].

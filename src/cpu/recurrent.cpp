@@ -19,7 +19,9 @@ struct Weights {
   int64_t k = 0, n = 0;
   const T* packed = nullptr;
 
-  void multiply(int64_t m, const T* rows, int64_t ld, T* c, int64_t ldc, bool accumulate) const {
+  // before() is called before each tile.
+  template <class Before>
+  void multiply(int64_t m, const T* rows, int64_t ld, T* c, int64_t ldc, bool accumulate, const Before& before) const {
     run_tiles<T>(m, n,
                  {.a = rows,
                   .row_stride = ld,
@@ -30,9 +32,19 @@ struct Weights {
                   .ldc = ldc,
                   .columns = 0,
                   .accumulate = accumulate},
-                 UnaryOp::identity);
+                 UnaryOp::identity, [&](const Tile<T>&, int64_t) { before(); });
   }
+  void multiply(int64_t m, const T* rows, int64_t ld, T* c, int64_t ldc, bool accumulate) const {
+    multiply(m, rows, ld, c, ldc, accumulate, [] {});
+  }
+  int64_t tiles(int64_t m) const { return TileHeights(m).count * panels<T>(n); }
 };
+
+// While a step's product runs, what the gates read next is fetched: each row of the batch is on a page of its own.
+template <class T>
+Fetch<T> fetch(const T* x, int64_t at, int64_t rows, int64_t steps, int64_t width, int64_t parts) {
+  return x ? Fetch<T>(x + at * width, rows, width, steps * width, parts) : Fetch<T>();
+}
 
 // u, or its transpose, packed. A gru that resets before the product multiplies in two parts: z and r, then n.
 template <class T>
@@ -159,7 +171,10 @@ void run(Context& ctx, const RecurrentArgs& args, T* gates, T* y, T* inner, T* h
         for (int64_t j = 0; j < rows * n; ++j) dropped[j] = in[j] * drop[first * n + j];
         in = dropped;
       }
-      u.all.multiply(rows, in, n, product, width, false);
+      const int64_t now = first * steps + t, tiles = u.all.tiles(rows);
+      Fetch<T> ahead_z = fetch(gates, now, rows, steps, width, tiles), ahead_y = fetch(y, now, rows, steps, n, tiles),
+               ahead_inner = fetch(inner, now, rows, steps, n, tiles);
+      u.all.multiply(rows, in, n, product, width, false, [&] { ahead_z.next(), ahead_y.next(), ahead_inner.next(); });
       const auto each = [&](const auto& step) {
         for (int64_t i = 0; i < rows; ++i) {
           const int64_t row = first + i, at = row * steps + t;
@@ -324,7 +339,13 @@ void run_gradient(Context& ctx, const RecurrentArgs& args, const Pointers<T>& p)
           copy_row(2 * n, dz, product + i * width);
         });
       }
-      u.all.multiply(rows, product, width, through, n, split);
+      const int64_t next = first * steps + (start ? t : before), tiles = start ? 1 : u.all.tiles(rows),
+                    ahead = start ? 0 : rows;
+      Fetch<T> z = fetch(p.gates, next, ahead, steps, width, tiles), dz = fetch(p.dz, next, ahead, steps, width, tiles),
+               states = fetch(p.inner, next, ahead, steps, n, tiles), dy = fetch(p.dy, next, ahead, steps, n, tiles),
+               in = fetch(p.previous, next, ahead, steps, n, tiles);
+      u.all.multiply(rows, product, width, through, n, split,
+                     [&] { z.next(), dz.next(), states.next(), dy.next(), in.next(); });
       each([&](int64_t i, int64_t row, int64_t, const T*, bool) {
         const T *direct = carry + i * n, *back = through + i * n;
         T* d = p.dh + row * n;

@@ -31,6 +31,28 @@ struct Tile {
   int64_t packed_steps = 0;   // of pack_rows, where a comes from it: how run_tiles finds the next tile's rows
 };
 
+// Fetches a matrix of `rows` runs of `length` into the cache, a part at a time: between the tiles of one product, what the
+// next will read.
+template <class T>
+class Fetch {
+ public:
+  Fetch() = default;
+  Fetch(const T* from, int64_t rows, int64_t length, int64_t stride, int64_t parts)
+      : from_(from), stride_(stride), lines_(length / kLine + 1), left_(rows * lines_),
+        each_((left_ + parts - 1) / parts) {}
+  [[gnu::always_inline]] void next() {
+    for (int64_t i = min(each_, left_); i > 0; --i, --left_) {
+      __builtin_prefetch(from_ + at_ * kLine, 0, 2);
+      if (++at_ == lines_) at_ = 0, from_ += stride_;
+    }
+  }
+
+ private:
+  static constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));  // values
+  const T* from_ = nullptr;
+  int64_t stride_ = 0, lines_ = 1, left_ = 0, each_ = 0, at_ = 0;
+};
+
 // c[m, n] = activation(c), in place.
 void activate(int64_t m, int64_t n, float* c, int64_t ldc, UnaryOp activation);
 void activate(int64_t m, int64_t n, double* c, int64_t ldc, UnaryOp activation);

@@ -44,8 +44,11 @@ MICA_HD float cos(float x) { return ::cosf(x); }
 MICA_HD double cos(double x) { return ::cos(x); }
 
 /// exp(x) = 2^n * exp(r), r in [-ln2/2, ln2/2]: a degree-6 polynomial (Cephes' expf coefficients), within 2 ulp.
+/// Where exp(x) is beyond float's range, so is the product at the end; NaN stays NaN. Selects there would make compilers
+/// repeat what follows, a division say, for each of their cases.
 MICA_HD float exp(float x) {
-  const float clamped = x < -103.9721f ? -103.9721f : x > 88.72284f ? 88.72284f : x;
+  const float below = x > 89.0f ? 89.0f : x;
+  const float clamped = below < -104.0f ? -104.0f : below;
   const float shifted = clamped * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer in the low bits
   const float n = shifted - 12582912.0f;
   float r = clamped - n * 0.693359375f;
@@ -60,8 +63,7 @@ MICA_HD float exp(float x) {
   // 2^n in two factors, since n may be -150 or 128, beyond one float's exponent. n stands in the low bits of `shifted`:
   // to convert it would be undefined where x is NaN.
   const int32_t k = detail::to_bits(shifted) - 0x4b400000, half = k >> 1;
-  const float y = p * detail::power_of_2(half) * detail::power_of_2(k - half);
-  return x > 88.72284f ? detail::from_bits(0x7f800000) : x < -103.9721f ? 0.0f : x != x ? x : y;
+  return p * detail::power_of_2(half) * detail::power_of_2(k - half);
 }
 MICA_HD double exp(double x) { return ::exp(x); }
 
@@ -104,7 +106,7 @@ MICA_HD double log1p(double x) { return ::log1p(x); }
 
 /// tanh(x): a polynomial for |x| < 0.625 (Cephes), else 1 - 2 / (exp(2|x|) + 1).
 MICA_HD float tanh(float x) {
-  const float a = x < 0.0f ? -x : x;
+  const float a = ::fabsf(x);
   const float z = x * x;
   float p = -5.70498872745e-3f;
   p = p * z + 2.06390887954e-2f;
@@ -113,7 +115,7 @@ MICA_HD float tanh(float x) {
   p = p * z - 3.33332819422e-1f;
   const float small = p * z * x + x;
   const float large = 1.0f - 2.0f / (exp(a + a) + 1.0f);
-  return a < 0.625f ? small : x < 0.0f ? -large : large;
+  return a < 0.625f ? small : ::copysignf(large, x);
 }
 MICA_HD double tanh(double x) { return ::tanh(x); }
 
