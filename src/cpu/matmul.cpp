@@ -54,8 +54,39 @@ class Plan<float> {
   bool packs_rows_;
 };
 
+// One column, as of a layer of one unit: sums along the rows, where a tile would leave most of its lanes empty.
+bool is_column(const Product<float>& g) { return g.n == 1 && !g.transpose_a && (g.transpose_b || g.ldb == 1); }
+
+// kRows of its results, from row i on.
+template <int kRows>
+void sum_rows(const Product<float>& g, int64_t i) {
+  using V = Vector<float>;
+  const float* a = g.a + i * g.lda;
+  V::Type sums[kRows] = {};
+  int64_t p = 0;
+  for (; p + V::kWidth <= g.k; p += V::kWidth) {
+    const V::Type b = V::load(g.b + p);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sums[r] += V::load(a + r * g.lda + p) * b;
+  }
+  for (int r = 0; r < kRows; ++r) {
+    float sum = 0;
+    for (int64_t l = 0; l < V::kWidth; ++l) sum += sums[r][l];
+    for (int64_t q = p; q < g.k; ++q) sum += a[r * g.lda + q] * g.b[q];
+    float* c = g.c + (i + r) * g.ldc;
+    *c = sum + (g.accumulate ? *c : 0) + (g.bias ? *g.bias : 0);
+  }
+  if (g.activation != UnaryOp::identity) activate(kRows, 1, g.c + i * g.ldc, g.ldc, g.activation);
+}
+
 void multiply(const Product<float>& g, const Plan<float>& plan, char* scratch) {
   if (g.m == 0) return;
+  if (is_column(g)) {
+    int64_t i = 0;
+    for (; i + 8 <= g.m; i += 8) sum_rows<8>(g, i);
+    for (; i < g.m; ++i) sum_rows<1>(g, i);
+    return;
+  }
   float* packed = reinterpret_cast<float*>(scratch);
   float* rows = reinterpret_cast<float*>(scratch + plan.columns_bytes());
   const bool packs_rows = plan.packs_rows(g.lda, g.transpose_a);
@@ -166,6 +197,18 @@ template <class T>
 void multiply_all(Context& ctx, const MatmulArgs& args, const T* a, const T* b, T* c) {
   const int64_t m = args.m, n = args.n, k = args.k;
   if (args.batch == 0 || m == 0 || n == 0) return;
+  if (n == 1 && m > 1 && args.transpose_a && args.ldc == 1 && !args.bias) {  // c' = b' a', whose lanes are rows of c
+    MatmulArgs turned = args;
+    turned.m = 1;
+    turned.n = turned.ldc = m;
+    turned.transpose_a = !args.transpose_b;
+    turned.transpose_b = false;
+    turned.lda = args.ldb;
+    turned.ldb = args.lda;
+    turned.a_batch_stride = args.b_batch_stride;
+    turned.b_batch_stride = args.a_batch_stride;
+    return multiply_all(ctx, turned, b, a, c);
+  }
   constexpr double kWorth = 65536;  // multiplications that pay for a second thread
   constexpr int64_t kStep = 16;
   const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(max(k, 1));

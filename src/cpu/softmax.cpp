@@ -111,10 +111,12 @@ void sparse_cross_entropy_gradient(Context& ctx, DType dtype, int64_t rows, int6
       const T d = static_cast<const T*>(dloss)[row];
       T* out = static_cast<T*>(dz) + row * n;
       const T largest = row_max(z, n), scale = static_cast<T>(1 / exp_sum(z, largest, n));
+      const bool accumulate = write == Write::accumulate;
+      T& at_label = out[labels[row]];  // by itself, so that the loop has no case
+      const T before = accumulate ? at_label : T(0);
 #pragma GCC ivdep
-      for (int64_t i = 0; i < n; ++i)
-        store(out[i], d * (math::exp(z[i] - largest) * scale - (i == labels[row] ? hit : miss)),
-              write == Write::accumulate);
+      for (int64_t i = 0; i < n; ++i) store(out[i], d * (math::exp(z[i] - largest) * scale - miss), accumulate);
+      at_label = before + d * (math::exp(z[labels[row]] - largest) * scale - hit);
     });
   });
 }

@@ -110,7 +110,8 @@ TEST_CASE(
     int64_t m, n, k;
   };
   for_each_transpose([&](MatmulOptions options) {
-    for (const auto [m, n, k] : {Product{30, 1057, 389}, {259, 33, 450}, {1000, 65, 3}, {517, 64, 256}, {7, 2050, 5}})
+    for (const auto [m, n, k] :
+         {Product{30, 1057, 389}, {259, 33, 450}, {1000, 65, 3}, {517, 64, 256}, {7, 2050, 5}, {700, 1, 450}})
       check_matmul({}, stored(m, k, options.transpose_a), stored(k, n, options.transpose_b), options);
   });
 }

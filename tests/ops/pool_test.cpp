@@ -192,6 +192,8 @@ TEST_CASE("conv2d_max_pool2d is max_pool2d of conv2d, with its gradients, for an
   const Case cases[] = {
       {.x = {9, 28, 28, 1}, .w = {3, 3, 1, 32}, .window = 2, .conv = {.activation = UnaryOp::relu}},
       {.x = {40, 13, 13, 16}, .w = {3, 3, 16, 32}, .window = 2, .conv = {.activation = UnaryOp::relu}},
+      {.x = {5, 16, 14, 16}, .w = {3, 3, 16, 16}, .window = 2, .pool = {.strides = 3}},
+      {.x = {6, 12, 11, 16}, .w = {3, 3, 16, 48}, .window = 3, .pool = {.strides = 2, .padding = Padding::same}},
       {.x = {5, 9, 8, 3}, .w = {2, 3, 3, 7}, .window = {3, 2}, .pool = {.strides = {2, 1}, .padding = Padding::same}},
       {.x = {3, 7, 9, 4}, .w = {3, 3, 2, 6}, .window = 3, .conv = {.activation = UnaryOp::tanh, .groups = 2}},
       {.x = {4, 6, 6, 3}, .w = {3, 3, 1, 3}, .window = 2, .conv = {.activation = UnaryOp::sigmoid, .groups = 3}},
