@@ -150,9 +150,9 @@ void forward(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const
 // Each window position (kh, kw) by itself: the pixels of a row of dy that it serves, times its filters transposed, are
 // added to a row of dx.
 template <class T>
-class InputGradient {
+class DirectInputGradient {
  public:
-  InputGradient(const Context& ctx, const Conv2DArgs& args, const T* w, T* dx, Write write)
+  DirectInputGradient(const Context& ctx, const Conv2DArgs& args, const T* w, T* dx, Write write)
       : a_(args), dx_(dx), write_(write), c_(args.c / args.groups), o_(args.o / args.groups),
         each_(packed_bytes<T>(o_, c_)),
         workspace_(ctx.workspace(dx ? static_cast<size_t>(each_ * args.kh * args.kw * args.groups) : 0)) {
@@ -163,7 +163,7 @@ class InputGradient {
   }
 
   // From dy of image n.
-  void image(int64_t n, const T* dy) const {
+  void add(int64_t n, const T* dy) const {
     if (!dx_) return;
     const int64_t size = a_.h * a_.w * a_.c;
     T* image = dx_ + n * size;
@@ -205,7 +205,7 @@ class InputGradient {
   Workspace workspace_;
 };
 
-// The part of FilterGradient for one image, where each row of the window has three values: of one channel in windows
+// The part of DirectFilterGradient for one image, where each row of the window has three values: of one channel in windows
 // three wide, or of three in windows one wide.
 template <class T>
 void for_row_triples(const Conv2DArgs& args, const Images<T>& images, const T* image, const T* columns, T* sum) {
@@ -238,9 +238,9 @@ void for_row_triples(const Conv2DArgs& args, const Images<T>& images, const T* i
 // an output row are the steps, the output rows the segments. Where the row is in pieces, a product for each; where it
 // has three values (one channel, and windows of 3 by 3), one product for several rows. Each part sums over its images.
 template <class T>
-class FilterGradient {
+class DirectFilterGradient {
  public:
-  FilterGradient(const Context& ctx, const Conv2DArgs& args, int parts, const T* x, T* dw, Write write)
+  DirectFilterGradient(const Context& ctx, const Conv2DArgs& args, int parts, const T* x, T* dw, Write write)
       : a_(args), dw_(dw), write_(write), images_(args, x), parts_(parts),
         size_(args.kh * args.kw * (args.c / args.groups) * args.o),
         packed_each_(packed_bytes<T>(args.oh * args.ow, args.o / args.groups)),
@@ -254,7 +254,7 @@ class FilterGradient {
     for (int64_t i = 0; i < size_; ++i) sum[i] = T(0);
   }
   // From dy of image n.
-  void image(int part, int64_t n, const T* dy) const {
+  void add(int part, int64_t n, const T* dy) const {
     if (!dw_ || size_ == 0) return;
     const int64_t c = a_.c / a_.groups, o = a_.o / a_.groups, pixels = a_.oh * a_.ow;
     const bool whole = in_one_piece(a_);
@@ -317,16 +317,16 @@ void gradient(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, cons
   const int parts = static_cast<int>(max(1, min(ctx.threads, args.n)));
   const Staged<T> staged(args, stage);
   const Workspace workspace = ctx.workspace(static_cast<size_t>(staged.bytes() * parts));
-  const InputGradient<T> input(ctx, args, w, dx, write_dx);
-  const FilterGradient<T> filter(ctx, args, parts, x, dw, write_dw);
+  const DirectInputGradient<T> input(ctx, args, w, dx, write_dx);
+  const DirectFilterGradient<T> filter(ctx, args, parts, x, dw, write_dw);
   parallel::run(parts, [&](int part) {
     T* z = workspace.as<T>(static_cast<size_t>(staged.bytes() * part));
     filter.begin(part);
     for (int64_t n = args.n * part / parts; n < args.n * (part + 1) / parts; ++n) {
       if (stage) (*stage)(n, 1, z);
       const T* image = stage ? z : dy + n * args.oh * args.ow * args.o;
-      input.image(n, image);
-      filter.image(part, n, image);
+      input.add(n, image);
+      filter.add(part, n, image);
     }
   });
   filter.end();
@@ -339,6 +339,7 @@ bool is_depthwise(const Conv2DArgs& args) { return args.groups > 1 && args.group
 template <class T>
 void convolve(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* bias, T* y,
               const Stage<T>* stage) {
+  MICA_ASSERT(!stage || (args.groups == 1 && args.n >= ctx.threads));
   if constexpr (std::is_same_v<T, float>)
     if (winograd_suits(args)) return winograd(ctx, args, x, w, bias, y, stage);
   forward(ctx, args, x, w, bias, y, stage);
@@ -346,6 +347,7 @@ void convolve(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, cons
 template <class T>
 void convolve_gradient(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* dy, T* dx, Write write_dx,
                        T* dw, Write write_dw, const Stage<T>* stage) {
+  MICA_ASSERT(!stage || (args.groups == 1 && args.n >= ctx.threads));
   if constexpr (std::is_same_v<T, float>)
     if (winograd_suits(args)) return winograd_gradient(ctx, args, x, w, dy, dx, write_dx, dw, write_dw, stage);
   gradient(ctx, args, x, w, dy, dx, write_dx, dw, write_dw, stage);

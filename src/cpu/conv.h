@@ -11,6 +11,9 @@ namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 template <class T>
 class Stage {
  public:
+  // f must outlive it.
+  template <class F>
+  explicit Stage(const F&& f) = delete;
   template <class F>
   explicit Stage(const F& f)
       : f_(&f),
@@ -23,7 +26,7 @@ class Stage {
   void (*call_)(const void*, int64_t, int64_t, T*);
 };
 
-// conv2d. With a stage, results go there in place of y: of one group, and of as many images as there are threads.
+// conv2d. With a stage, results go there in place of y: of one group, and of at least as many images as there are threads.
 template <class T>
 void convolve(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* bias, T* y, const Stage<T>* stage);
 // Its gradients. dx and dw may be null. With a stage, dy comes from there.

@@ -23,6 +23,7 @@ struct Product {
   bool accumulate;
   const T* bias;
   UnaryOp activation;
+  bool is_column = false;  // one column, as of a layer of one unit: a tile would leave most of its lanes empty
 };
 
 // What is decided once for all the parts of a product: how much scratch each needs, and the blocking.
@@ -54,10 +55,7 @@ class Plan<float> {
   bool packs_rows_;
 };
 
-// One column, as of a layer of one unit: sums along the rows, where a tile would leave most of its lanes empty.
-bool is_column(const Product<float>& g) { return g.n == 1 && !g.transpose_a && (g.transpose_b || g.ldb == 1); }
-
-// kRows of its results, from row i on.
+// kRows results, from row i on, of a product of one column: sums along the rows.
 template <int kRows>
 void sum_rows(const Product<float>& g, int64_t i) {
   using V = Vector<float>;
@@ -81,7 +79,7 @@ void sum_rows(const Product<float>& g, int64_t i) {
 
 void multiply(const Product<float>& g, const Plan<float>& plan, char* scratch) {
   if (g.m == 0) return;
-  if (is_column(g)) {
+  if (g.is_column) {
     int64_t i = 0;
     for (; i + 8 <= g.m; i += 8) sum_rows<8>(g, i);
     for (; i < g.m; ++i) sum_rows<1>(g, i);
@@ -243,7 +241,8 @@ void multiply_all(Context& ctx, const MatmulArgs& args, const T* a, const T* b, 
                    .ldc = args.ldc,
                    .accumulate = args.write == Write::accumulate,
                    .bias = args.bias ? static_cast<const T*>(args.bias) + j : nullptr,
-                   .activation = args.activation};
+                   .activation = args.activation,
+                   .is_column = n == 1 && !args.transpose_a && (args.transpose_b || args.ldb == 1)};
       multiply(g, plan, workspace.as<char>(static_cast<size_t>(scratch * part)));
     }
   });

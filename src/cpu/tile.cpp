@@ -24,7 +24,7 @@ void tile_of(const Tile<T>& t) {
       Type column[kVectors];
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors; ++v) column[v] = V::load(b + v * kWidth);
-        // A panel is longer than the first-level cache: its rows are fetched from the second some steps ahead.
+        // A panel may be longer than the first-level cache: its rows are fetched from the second some steps ahead.
 #pragma GCC unroll 2
       for (int v = 0; v < kVectors * kVectorBytes; v += 64)
         __builtin_prefetch(reinterpret_cast<const char*>(b + kAhead * t.b_stride) + v);

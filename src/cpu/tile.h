@@ -39,7 +39,7 @@ class Fetch {
   Fetch() = default;
   Fetch(const T* from, int64_t rows, int64_t length, int64_t stride, int64_t parts)
       : from_(from), stride_(stride), lines_(length / kLine + 1), left_(rows * lines_),
-        each_((left_ + parts - 1) / parts) {}
+        each_((left_ + parts - 1) / max(1, parts)) {}
   [[gnu::always_inline]] void next() {
     for (int64_t i = min(each_, left_); i > 0; --i, --left_) {
       __builtin_prefetch(from_ + at_ * kLine, 0, 2);

@@ -5,7 +5,7 @@
 
 #include "cpu/common.h"
 
-#if defined(__AVX__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -37,7 +37,7 @@ struct Vector {
 #if defined(__AVX512F__)
     if constexpr (kFloat) return (Type)_mm512_max_ps((__m512)a, (__m512)b);
     if constexpr (!kFloat) return (Type)_mm512_max_pd((__m512d)a, (__m512d)b);
-#elif defined(__AVX__)
+#elif defined(__AVX2__)
     if constexpr (kFloat) return (Type)_mm256_max_ps((__m256)a, (__m256)b);
     if constexpr (!kFloat) return (Type)_mm256_max_pd((__m256d)a, (__m256d)b);
 #else
@@ -48,7 +48,7 @@ struct Vector {
 #if defined(__AVX512F__)
     if constexpr (kFloat) return _mm512_cmp_ps_mask((__m512)a, (__m512)a, _CMP_UNORD_Q) != 0;
     if constexpr (!kFloat) return _mm512_cmp_pd_mask((__m512d)a, (__m512d)a, _CMP_UNORD_Q) != 0;
-#elif defined(__AVX__)
+#elif defined(__AVX2__)
     if constexpr (kFloat) return _mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)a, _CMP_UNORD_Q)) != 0;
     if constexpr (!kFloat) return _mm256_movemask_pd(_mm256_cmp_pd((__m256d)a, (__m256d)a, _CMP_UNORD_Q)) != 0;
 #else

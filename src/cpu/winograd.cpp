@@ -135,6 +135,9 @@ struct Work {
 struct Room {
   Room(const Work& work, float* all, int part)
       : v(all + work.values * part), m(v + work.m), outside(v + work.outside), z(v + work.values - work.z) {}
+  void clear_outside(int64_t channels) const {
+    for (int64_t c = 0; c < channels; ++c) outside[c] = 0;
+  }
   float *v, *m, *outside, *z;
 };
 
@@ -247,7 +250,7 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
   // With u, the filters, to images of which to[0] is image `image`.
   const auto convolve = [&](const Block& block, const Room& r, Filters filters, const float* u, int64_t image,
                             float* to) {
-    for (int64_t c = 0; c < args.c; ++c) r.outside[c] = 0;
+    r.clear_outside(args.c);
     transform_input(args, block, x, r.outside, r.v);
     multiply_points(block, args.c, args.o, filters, r.v, u, stride, r.m);
     block.for_each([&](const Place& p, int64_t position) {
@@ -295,17 +298,21 @@ void winograd(Context& ctx, const Conv2DArgs& args, const float* x, const float*
 
 void winograd_gradient(Context& ctx, const Conv2DArgs& args, const float* x, const float* w, const float* dy, float* dx,
                        Write write_dx, float* dw, Write write_dw, const Stage<float>* stage) {
+  if (dx && dw && args.n < ctx.threads) {  // few images: tiles are shared out for dw, as dx cannot
+    winograd_gradient(ctx, args, x, w, dy, dx, write_dx, nullptr, write_dw, stage);
+    return winograd_gradient(ctx, args, x, w, dy, nullptr, write_dx, dw, write_dw, stage);
+  }
   constexpr int64_t kUnit = 4 * kTileRows;  // tiles that are worth sums of their own
   const Tiles tiles(args);
-  // Tiles of an image overlap in dx: one part adds them all.
-  const Work work(ctx, tiles, dx || stage ? tiles.each : kUnit, stage);
+  // Tiles of an image overlap in dx: one part adds them all. dw has the same bits whether dx is asked for or not.
+  const Work work(ctx, tiles, dx || args.n >= ctx.threads ? tiles.each : kUnit, stage);
   const int64_t plane = args.c * args.o, image_size = args.h * args.w * args.c;
   const int64_t ldv = tile_stride(args.c), ldm = tile_stride(args.o);
   const int64_t stride = packed_stride(args.o, args.c);
   const Workspace filters = ctx.workspace(dx ? static_cast<size_t>(kPoints * (plane + stride)) * sizeof(float) : 0);
   const Workspace sums = ctx.workspace(dw ? static_cast<size_t>(work.parts * kPoints * plane) * sizeof(float) : 0);
   const Workspace room = ctx.workspace(work.bytes());
-  float *plain = filters.as<float>(), *u = plain + kPoints * plane, *du = sums.as<float>();
+  float *plain = filters.as<float>(), *u = dx ? plain + kPoints * plane : nullptr, *du = sums.as<float>();
   if (dx) {
     transform_filters(ctx.threads, args, w, {0, args.o}, plane, false, plain);
     for (int point = 0; point < kPoints; ++point)
@@ -340,7 +347,7 @@ void winograd_gradient(Context& ctx, const Conv2DArgs& args, const float* x, con
     }
   };
   const auto add_pixels = [&](const Block& block, const Room& r) {
-    for (int64_t c = 0; c < args.c; ++c) r.outside[c] = 0;
+    r.clear_outside(args.c);
     block.for_each([&](const Place& p, int64_t position) {
       float* image = dx + p.n * image_size;
       if (p.y == 0 && p.x == 0 && write_dx == Write::overwrite)
@@ -365,7 +372,7 @@ void winograd_gradient(Context& ctx, const Conv2DArgs& args, const float* x, con
       [&](const Block& block, const Room& r, int64_t image, int part, bool starts) {
         map_results(block, stage ? image : 0, stage ? r.z : dy, r.m);
         if (dw) {
-          for (int64_t c = 0; c < args.c; ++c) r.outside[c] = 0;
+          r.clear_outside(args.c);
           transform_input(args, block, x, r.outside, r.v);
           add_filters(block, r, du + part * kPoints * plane, starts);
         }

@@ -14,21 +14,23 @@ namespace mica::kernels::cpu::MICA_CPU_LEVEL::winograd_maps {
 using V = Vector<float>;
 using Values = V::Type;
 inline constexpr int kOut = 4, kIn = kOut + 2;  // of the largest tile
-inline constexpr float a = 0.75f, b = 1.5f, a2 = a * a, b2 = b * b;
+inline constexpr float kA = 0.75f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
 
 // An odd m takes the point +s whose opposite it leaves out. Over the other points, which are m - 1's, its polynomial is
 // that of m - 1 times (x - s): a difference of neighbours, and the map of m - 1.
 template <int m>
-inline constexpr float kOdd = m == 1 ? a : b;
+inline constexpr float kOdd = m == 1 ? kA : kB;
 
 // Filters are divided, at each point, by the product of its distances to the other points, of F(4, 3): in smaller tiles,
 // their pixels make up for the distances to those points that they leave out.
 template <int m>
 [[gnu::always_inline]] inline void make_up(const Values* from, Values* v) {
-  if constexpr (m == 1) v[0] = from[0] * (-a * b2), v[1] = from[1], v[2] = from[2] * (2 * a * (a2 - b2));
-  if constexpr (m == 2) v[0] = from[0] * -b2, v[1] = from[1], v[2] = from[2] * (a2 - b2), v[3] = from[3] * (a2 - b2);
+  if constexpr (m == 1) v[0] = from[0] * (-kA * kB2), v[1] = from[1], v[2] = from[2] * (2 * kA * (kA2 - kB2));
+  if constexpr (m == 2)
+    v[0] = from[0] * -kB2, v[1] = from[1], v[2] = from[2] * (kA2 - kB2), v[3] = from[3] * (kA2 - kB2);
   if constexpr (m == 3)
-    v[0] = from[0] * b, v[1] = from[1], v[2] = from[2] * (a + b), v[3] = from[3] * (b - a), v[4] = from[4] * (2 * b);
+    v[0] = from[0] * kB, v[1] = from[1], v[2] = from[2] * (kA + kB), v[3] = from[3] * (kB - kA),
+    v[4] = from[4] * (2 * kB);
   if constexpr (m == 4)
     for (int p = 0; p < 6; ++p) v[p] = from[p];
 }
@@ -46,14 +48,14 @@ struct Input {  // B': m + 2 pixels to points
       v[0] = d[0];
       v[1] = infinity(d);
     } else if constexpr (m == 2) {
-      v[0] = d[2] - a2 * d[0];
+      v[0] = d[2] - kA2 * d[0];
       v[1] = infinity(d);
-      v[2] = d[2] + a * d[1];
-      v[3] = d[2] - a * d[1];
+      v[2] = d[2] + kA * d[1];
+      v[3] = d[2] - kA * d[1];
     } else if constexpr (m == 4) {
-      const Values even_a = d[4] - b2 * d[2], odd_a = a * (d[3] - b2 * d[1]);
-      const Values even_b = d[4] - a2 * d[2], odd_b = b * (d[3] - a2 * d[1]);
-      v[0] = d[4] - (a2 + b2) * d[2] + a2 * b2 * d[0];
+      const Values even_a = d[4] - kB2 * d[2], odd_a = kA * (d[3] - kB2 * d[1]);
+      const Values even_b = d[4] - kA2 * d[2], odd_b = kB * (d[3] - kA2 * d[1]);
+      v[0] = d[4] - (kA2 + kB2) * d[2] + kA2 * kB2 * d[0];
       v[1] = infinity(d);
       v[2] = even_a + odd_a;
       v[3] = even_a - odd_a;
@@ -68,8 +70,8 @@ struct Input {  // B': m + 2 pixels to points
   }
   [[gnu::always_inline]] static Values infinity(const Values* d) {
     if constexpr (m == 0) return d[1];
-    if constexpr (m == 2) return d[3] - a2 * d[1];
-    if constexpr (m == 4) return d[5] - (a2 + b2) * d[3] + a2 * b2 * d[1];
+    if constexpr (m == 2) return d[3] - kA2 * d[1];
+    if constexpr (m == 4) return d[5] - (kA2 + kB2) * d[3] + kA2 * kB2 * d[1];
   }
 };
 
@@ -86,17 +88,17 @@ struct InputGradient {  // B
       d[0] = v[0];
       d[1] = v[1];
     } else if constexpr (m == 2) {
-      d[0] = -a2 * v[0];
-      d[1] = a * (v[2] - v[3]) - a2 * v[1];
+      d[0] = -kA2 * v[0];
+      d[1] = kA * (v[2] - v[3]) - kA2 * v[1];
       d[2] = v[0] + (v[2] + v[3]);
       d[3] = v[1];
     } else if constexpr (m == 4) {
-      const Values even_a = v[2] + v[3], odd_a = a * (v[2] - v[3]);
-      const Values even_b = v[4] + v[5], odd_b = b * (v[4] - v[5]);
-      d[0] = a2 * b2 * v[0];
-      d[1] = a2 * b2 * v[1] - b2 * odd_a - a2 * odd_b;
-      d[2] = -(a2 + b2) * v[0] - b2 * even_a - a2 * even_b;
-      d[3] = odd_a + odd_b - (a2 + b2) * v[1];
+      const Values even_a = v[2] + v[3], odd_a = kA * (v[2] - v[3]);
+      const Values even_b = v[4] + v[5], odd_b = kB * (v[4] - v[5]);
+      d[0] = kA2 * kB2 * v[0];
+      d[1] = kA2 * kB2 * v[1] - kB2 * odd_a - kA2 * odd_b;
+      d[2] = -(kA2 + kB2) * v[0] - kB2 * even_a - kA2 * even_b;
+      d[3] = odd_a + odd_b - (kA2 + kB2) * v[1];
       d[4] = v[0] + even_a + even_b;
       d[5] = v[1];
     } else {
@@ -106,7 +108,7 @@ struct InputGradient {  // B
       for (int i = 1; i < m + 1; ++i) d[i] = difference[i - 1] - kOdd<m> * difference[i];
       d[m + 1] = difference[m];
       d[m] += v[m + 1];
-      if constexpr (m == 3) d[1] -= a2 * v[4];
+      if constexpr (m == 3) d[1] -= kA2 * v[4];
     }
   }
 };
@@ -119,19 +121,19 @@ struct Output {  // A': points to m results
       y[0] = v[0] + v[2] + v[1];
     } else if constexpr (m == 2) {
       y[0] = v[0] + (v[2] + v[3]);
-      y[1] = a * (v[2] - v[3]) + v[1];
+      y[1] = kA * (v[2] - v[3]) + v[1];
     } else if constexpr (m == 3) {
       const Values even = v[2] + v[3];
       y[0] = v[0] + even + v[4];
-      y[1] = a * (v[2] - v[3]) + b * v[4];
-      y[2] = a2 * even + b2 * v[4] + v[1];
+      y[1] = kA * (v[2] - v[3]) + kB * v[4];
+      y[2] = kA2 * even + kB2 * v[4] + v[1];
     } else {
-      const Values even_a = v[2] + v[3], odd_a = a * (v[2] - v[3]);
-      const Values even_b = v[4] + v[5], odd_b = b * (v[4] - v[5]);
+      const Values even_a = v[2] + v[3], odd_a = kA * (v[2] - v[3]);
+      const Values even_b = v[4] + v[5], odd_b = kB * (v[4] - v[5]);
       y[0] = v[0] + even_a + even_b;
       y[1] = odd_a + odd_b;
-      y[2] = a2 * even_a + b2 * even_b;
-      y[3] = a2 * odd_a + b2 * odd_b + v[1];
+      y[2] = kA2 * even_a + kB2 * even_b;
+      y[3] = kA2 * odd_a + kB2 * odd_b + v[1];
     }
   }
 };
@@ -145,16 +147,16 @@ struct OutputGradient {  // A
     if constexpr (m == 1) {
       v[2] = y[0];
     } else if constexpr (m == 2) {
-      v[2] = y[0] + a * y[1];
-      v[3] = y[0] - a * y[1];
+      v[2] = y[0] + kA * y[1];
+      v[3] = y[0] - kA * y[1];
     } else if constexpr (m == 3) {
-      const Values even = y[0] + a2 * y[2];
-      v[2] = even + a * y[1];
-      v[3] = even - a * y[1];
-      v[4] = y[0] + b * y[1] + b2 * y[2];
+      const Values even = y[0] + kA2 * y[2];
+      v[2] = even + kA * y[1];
+      v[3] = even - kA * y[1];
+      v[4] = y[0] + kB * y[1] + kB2 * y[2];
     } else {
-      const Values even_a = y[0] + a2 * y[2], odd_a = a * (y[1] + a2 * y[3]);
-      const Values even_b = y[0] + b2 * y[2], odd_b = b * (y[1] + b2 * y[3]);
+      const Values even_a = y[0] + kA2 * y[2], odd_a = kA * (y[1] + kA2 * y[3]);
+      const Values even_b = y[0] + kB2 * y[2], odd_b = kB * (y[1] + kB2 * y[3]);
       v[2] = even_a + odd_a;
       v[3] = even_a - odd_a;
       v[4] = even_b + odd_b;
@@ -164,14 +166,15 @@ struct OutputGradient {  // A
 };
 
 // What is common to the values at +-p: 1 / (product of the distances to the other finite points).
-inline constexpr float k0 = 1 / (a2 * b2), k1 = 1 / (2 * a2 * (a2 - b2)), k2 = 1 / (2 * b2 * (b2 - a2));
+inline constexpr float kScale0 = 1 / (kA2 * kB2), kScale1 = 1 / (2 * kA2 * (kA2 - kB2)),
+                       kScale2 = 1 / (2 * kB2 * (kB2 - kA2));
 
 struct Filter {  // G: 3 taps to all points
   static constexpr int kFrom = 3, kTo = kIn;
   [[gnu::always_inline]] static void map(const Values* w, Values* u) {
-    const Values even_a = k1 * (w[0] + a2 * w[2]), odd_a = k1 * a * w[1];
-    const Values even_b = k2 * (w[0] + b2 * w[2]), odd_b = k2 * b * w[1];
-    u[0] = k0 * w[0];
+    const Values even_a = kScale1 * (w[0] + kA2 * w[2]), odd_a = kScale1 * kA * w[1];
+    const Values even_b = kScale2 * (w[0] + kB2 * w[2]), odd_b = kScale2 * kB * w[1];
+    u[0] = kScale0 * w[0];
     u[1] = w[2];
     u[2] = even_a + odd_a;
     u[3] = even_a - odd_a;
@@ -183,10 +186,10 @@ struct Filter {  // G: 3 taps to all points
 struct FilterGradient {  // G'
   static constexpr int kFrom = kIn, kTo = 3;
   [[gnu::always_inline]] static void map(const Values* u, Values* w) {
-    const Values even_a = k1 * (u[2] + u[3]), even_b = k2 * (u[4] + u[5]);
-    w[0] = k0 * u[0] + even_a + even_b;
-    w[1] = k1 * a * (u[2] - u[3]) + k2 * b * (u[4] - u[5]);
-    w[2] = a2 * even_a + b2 * even_b + u[1];
+    const Values even_a = kScale1 * (u[2] + u[3]), even_b = kScale2 * (u[4] + u[5]);
+    w[0] = kScale0 * u[0] + even_a + even_b;
+    w[1] = kScale1 * kA * (u[2] - u[3]) + kScale2 * kB * (u[4] - u[5]);
+    w[2] = kA2 * even_a + kB2 * even_b + u[1];
   }
 };
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "mica/core/memory.h"
+#include "nn/convolve_and_pool.h"
 #include "nn/names.h"
 #include "nn/visitors.h"
 #include "ops/common.h"
@@ -157,6 +158,11 @@ void Graph::finish(Value output) {
 
 namespace {
 
+// Whether the node is the last to read `slot`.
+bool ends(const Graph::Node& node, int slot) {
+  return std::find(node.done.begin(), node.done.end(), slot) != node.done.end();
+}
+
 // Tensors in memory of the caching allocator: a warm step takes none from the system.
 class Slots {
  public:
@@ -197,12 +203,25 @@ Tensor Graph::run(std::span<const Tensor> xs, Call& call,
     std::span<const Tensor> others = call.other_masks_;
     ~Restore() { call.other_masks_ = others; }
   } restore{call};
-  for (const Node& node : nodes_) {
+  for (size_t n = 0; n < nodes_.size(); ++n) {
+    const Node& node = nodes_[n];
     try {
       const int first = slot(node.inputs[0]), rank = slots[first].rank();
       call.mask_ = masks[first];
       if (node.inputs.size() == 1 && node.outputs == 1) {
         call.other_masks_ = {};
+        // The next node, where it alone reads this one.
+        const Node* next =
+            !seen && n + 1 < nodes_.size() && ends(nodes_[n + 1], node.first_slot) ? &nodes_[n + 1] : nullptr;
+        Tensor pooled = next ? detail::convolve_and_pool(node.layer, next->layer, slots[first], call) : Tensor();
+        if (pooled.defined()) {
+          call.keep_mask(rank, pooled);
+          masks[next->first_slot] = call.mask_;
+          slots[next->first_slot] = std::move(pooled);
+          for (const int done : node.done) slots[done] = Tensor();
+          ++n;
+          continue;
+        }
         slots[node.first_slot] = node.layer.forward(slots[first], call);
       } else {
         ops::Small<Tensor> inputs, others;

@@ -1,9 +1,8 @@
 // Sequential models: layers in a row.
 #include "mica/nn/sequential.h"
 
-#include "mica/autograd/tape.h"
-#include "mica/nn/conv2d.h"
 #include "mica/nn/functional.h"
+#include "nn/convolve_and_pool.h"
 #include "nn/model_state.h"
 #include "nn/names.h"
 #include "nn/visitors.h"
@@ -17,32 +16,17 @@ void Chain::add(Layer layer) {
       leaves_, [&](size_t i) { return layers_[i]; }, std::move(layer)));
 }
 
-// What layers i and i + 1, a convolution and its pooling, make of x in one op, which never holds what lies between.
-// Undefined where they are not that, and where each has something to say for itself.
-Tensor Chain::convolve_and_pool(size_t i, const Tensor& x, Call& call) const {
-  if (i + 1 == layers_.size()) return {};
-  const Conv2D* conv = layers_[i].as<Conv2D>();
-  const MaxPool2D* pool = conv ? layers_[i + 1].as<MaxPool2D>() : nullptr;
-  if (!pool || (Tape::current() && Tape::current()->looks_at_ops())) return {};
-  try {
-    return conv->forward_pooled(x, *pool, call);
-  } catch (const Error&) {
-    return {};  // the layers, one by one, fail too, and tell which it was
-  }
-}
-
 Tensor Chain::forward(const Tensor& x, Call& call) const {
   Tensor y = x;
   for (size_t i = 0; i < layers_.size(); ++i) {
     try {
       const int rank = y.rank();
-      if (Tensor pooled = convolve_and_pool(i, y, call); pooled.defined()) {
-        y = std::move(pooled);
-        call.keep_mask(rank, y);
-        ++i;
-        continue;
-      }
-      y = layers_[i].forward(y, call);
+      Tensor pooled =
+          i + 1 < layers_.size() ? detail::convolve_and_pool(layers_[i], layers_[i + 1], y, call) : Tensor();
+      if (pooled.defined())
+        y = std::move(pooled), ++i;
+      else
+        y = layers_[i].forward(y, call);
       call.keep_mask(rank, y);
     } catch (Error& e) {
       e.add_layer(names_[i]);

@@ -1,4 +1,4 @@
-// The checked arguments of ops on windows of images.
+// What ops on windows of images share: their checked arguments, and the gradients of a convolution.
 #pragma once
 
 #include <utility>

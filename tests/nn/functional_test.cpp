@@ -3,14 +3,18 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "mica/autograd/tape.h"
 #include "mica/nn/conv2d.h"
 #include "mica/nn/embedding.h"
 #include "mica/nn/merge.h"
 #include "mica/nn/norm.h"
+#include "mica/nn/pool.h"
 #include "mica/nn/reshape.h"
 #include "mica/nn/sequential.h"
 #include "mica/ops/manipulate.h"
+#include "mica/ops/reduce.h"
 #include "mica/optim/adam.h"
 #include "nn/helpers.h"
 #include "support/error_text.h"
@@ -263,4 +267,21 @@ TEST_CASE("functional: inputs that do not fit are refused") {
         }) == "[model] two inputs are called \"amounts\"");
   CHECK(error_text([&] { nn::Functional(odd, nn::Dense(3)(odd)); }) ==
         "[model] an input's name must be printable ASCII without a colon: a:1");
+}
+
+TEST_CASE("functional: a convolution and the pooling that alone reads it are one op") {
+  using Names = std::vector<std::string>;
+  const nn::Symbol image = nn::Input({9, 8, 2});
+  const nn::Conv2D conv(4, {3, 3}, {.activation = relu});
+  const nn::Symbol z = conv(image), pooled = nn::MaxPool2D({2, 2})(z);
+  const nn::Functional alone(image, pooled);
+  const nn::Functional read_twice(image, nn::Concatenate()({nn::Flatten()(pooled), nn::Flatten()(z)}));
+  const Tensor x = random_uniform({3, 9, 8, 2}, -1, 1, {1, 0});
+  CHECK(close(alone(x), max_pool2d(nn::Layer(conv)(x), 2), kExact));
+  CHECK(ops_behind([&] { return sum(alone(x)); }) == Names{"sum", "conv2d_max_pool2d"});
+  const Names both = ops_behind([&] { return sum(read_twice(x)); });
+  CHECK(std::count(both.begin(), both.end(), "conv2d") == 1);
+  CHECK(std::count(both.begin(), both.end(), "max_pool2d") == 1);
+  // Whose error it is.
+  CHECK(error_text([&] { alone(ones({3, 9, 8, 3})); }).find("conv2d") != std::string::npos);
 }

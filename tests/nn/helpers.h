@@ -3,9 +3,11 @@
 
 #include <cmath>
 #include <cstring>
+#include <string>
 #include <vector>
 
 #include "mica/autograd/parameter.h"
+#include "mica/autograd/tape.h"
 #include "mica/core/tensor.h"
 #include "mica/data/dataset.h"
 #include "mica/nn/dense.h"
@@ -43,6 +45,24 @@ inline bool same_bits(const Tensors& a, const Tensors& b) {
   bool same = a.size() == b.size();
   for (size_t i = 0; same && i < a.size(); ++i) same = static_cast<bool>(same_bits(a[i], b[i]));
   return same;
+}
+
+/// Writes down the ops that a tape goes back through.
+struct OpWatcher final : Tape::Observer {
+  void observe(const Tape::Step& step) override { ops.emplace_back(step.op); }
+  std::vector<std::string> ops;
+};
+
+/// The ops behind loss(), the last first, as they are recorded where nobody looks at each.
+template <class Loss>
+std::vector<std::string> ops_behind(const Loss& loss, bool detect_anomaly = false) {
+  Tape tape;
+  tape.set_detect_anomaly(detect_anomaly);
+  const Tensor value = loss();
+  OpWatcher watcher;
+  tape.set_observer(&watcher);
+  tape.backward(value);
+  return watcher.ops;
 }
 
 struct Task {

@@ -133,10 +133,6 @@ TEST_CASE("sequential: built again for another shape, it throws and stays as it 
 }
 
 TEST_CASE("sequential: a convolution and the pooling after it are one op, unless somebody looks at each") {
-  struct Watcher : Tape::Observer {
-    void observe(const Tape::Step& step) override { ops.emplace_back(step.op); }
-    std::vector<std::string> ops;
-  };
   for (const nn::Activation activation : {nn::Activation(relu), nn::Activation(tanh), nn::Activation(gelu),
                                           nn::Activation([](const Tensor& z) { return -z; })}) {
     const nn::Conv2D conv(4, {3, 3}, {.activation = activation});
@@ -145,7 +141,7 @@ TEST_CASE("sequential: a convolution and the pooling after it are one op, unless
     const Tensor x = random_uniform({3, 9, 8, 2}, -1, 1, {1, 0});
     CHECK(close(model(x), second(first(x)), kExact));
     Tape tape;
-    Watcher watcher;
+    OpWatcher watcher;
     tape.set_observer(&watcher);
     tape.backward(sum(model(x)));
     CHECK(std::count(watcher.ops.begin(), watcher.ops.end(), "max_pool2d") == 1);
@@ -153,13 +149,7 @@ TEST_CASE("sequential: a convolution and the pooling after it are one op, unless
   }
   const nn::Sequential model{nn::Input({9, 8, 2}), nn::Conv2D(4, {3, 3}, {.activation = relu}), nn::MaxPool2D({2, 2})};
   const auto ops_of = [&](bool detect_anomaly) {
-    Tape tape;
-    tape.set_detect_anomaly(detect_anomaly);
-    const Tensor loss = sum(model(ones({3, 9, 8, 2})));
-    Watcher watcher;
-    tape.set_observer(&watcher);
-    tape.backward(loss);
-    return watcher.ops;
+    return ops_behind([&] { return sum(model(ones({3, 9, 8, 2}))); }, detect_anomaly);
   };
   CHECK(ops_of(false) == Names{"sum", "conv2d_max_pool2d"});
   CHECK(ops_of(true) == Names{"sum", "max_pool2d", "conv2d"});

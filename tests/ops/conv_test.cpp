@@ -93,6 +93,15 @@ void check(const Convolution& c) {
     CHECK(close(d[0], expected.dx, sums_tolerance(dtype, expected.dx)));
     CHECK(close(d[1], expected.dw, sums_tolerance(dtype, expected.dw)));
     CHECK(close(d[2], expected.db, sums_tolerance(dtype, expected.db)));
+    for (const bool of_x : {true, false}) {  // and where only one of them is asked for
+      Tensor x1 = x.detach(), w1 = w.detach();
+      Tensor& operand = of_x ? x1 : w1;
+      Tape other;
+      other.watch(operand);
+      const Tensor& by_itself = of_x ? expected.dx : expected.dw;
+      CHECK(close(other.gradient(sum(conv2d(x1, w1, {}, c.options()) * dy), {operand})[0], by_itself,
+                  sums_tolerance(dtype, by_itself)));
+    }
   }
 }
 
@@ -340,6 +349,8 @@ TEST_CASE("conv2d of operands that are used twice adds both gradients") {
         CHECK(gradcheck(f, {sample({1, 4, 5, 4}, float64, 1), sample({3, 3, 4 / groups, filters}, float64, 2)}) <=
               1e-6);
       }
+  const auto of_itself = [](const Tensors& t) { return conv2d(t[0], t[0], {}, {.padding = Padding::same}); };
+  CHECK(gradcheck(of_itself, {sample({3, 3, 2, 2}, float64, 1)}) <= 1e-6);
   const auto transposed = [](const Tensors& t) {
     return conv2d_transpose(t[0], t[1], {}, {.strides = 2}) * conv2d_transpose(t[0], t[1], {}, {.strides = 2});
   };
@@ -448,17 +459,19 @@ TEST_CASE("conv2d_transpose and its gradients are PyTorch's, at Keras's size") {
 }
 
 TEST_CASE("conv2d_transpose is the gradient of conv2d, to the bit") {
+  const std::pair<Shape, Shape> shapes[] = {{{2, 3, 4, 5}, {3, 2, 4, 5}}, {{2, 7, 9, 32}, {3, 3, 16, 32}}};
   for (const Padding padding : {Padding::valid, Padding::same})
-    for (const Size2 strides : {Size2(1), Size2(2, 3)}) {
-      const Tensor x = sample({2, 3, 4, 5}, float32, 1), w = sample({3, 2, 4, 5}, float32, 2);
-      const Tensor y = conv2d_transpose(x, w, {}, {.strides = strides, .padding = padding});
-      Tape tape;
-      Tensor image = sample(y.shape(), float32, 3);
-      tape.watch(image);
-      const Tensor z = conv2d(image, w, {}, {.strides = strides, .padding = padding});
-      CHECK(z.shape() == x.shape());
-      CHECK(same_bits(y, tape.gradient(sum(z * x), {image})[0]));
-    }
+    for (const auto& [x_shape, w_shape] : shapes)
+      for (const Size2 strides : {Size2(1), Size2(2, 3)}) {
+        const Tensor x = sample(x_shape, float32, 1), w = sample(w_shape, float32, 2);
+        const Tensor y = conv2d_transpose(x, w, {}, {.strides = strides, .padding = padding});
+        Tape tape;
+        Tensor image = sample(y.shape(), float32, 3);
+        tape.watch(image);
+        const Tensor z = conv2d(image, w, {}, {.strides = strides, .padding = padding});
+        CHECK(z.shape() == x.shape());
+        CHECK(same_bits(y, tape.gradient(sum(z * x), {image})[0]));
+      }
 }
 
 TEST_CASE("conv2d_transpose passes a gradient check with and without bias and activation") {

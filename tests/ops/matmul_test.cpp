@@ -4,8 +4,10 @@
 #include <array>
 
 #include "mica/autograd/gradcheck.h"
+#include "mica/ops/reduce.h"
 #include "support/devices.h"
 #include "support/golden.h"
+#include "support/keep_threads.h"
 #include "support/wrong_use.h"
 
 using namespace mica;
@@ -131,6 +133,38 @@ TEST_CASE("dense gives a row the same bits whatever rows come with it") {
           }
       }
     }
+}
+
+TEST_CASE("matmul gives a row the same bits whatever rows come with it, where threads share out the columns") {
+  const KeepThreads keep(2);
+  for (const int64_t n : {1, 17, 33}) {
+    const Tensor a = sample({40, 1024}, float32, 1), b = sample({n, 1024}, float32, 2);
+    const Tensor all = matmul(a, b, {.transpose_b = true});
+    for (const int64_t rows : {1, 8, 20})
+      CHECK(same_bits(matmul(a.slice(0, rows), b, {.transpose_b = true}), all.slice(0, rows)));
+  }
+}
+
+TEST_CASE("products of one column: in batches, with a bias and an activation, added to a gradient") {
+  for (const int64_t k : {1, 15, 40, 500}) {
+    CAPTURE(k);
+    for_each_transpose([&](MatmulOptions options) {
+      check_matmul({}, with_batch({3}, stored(9, k, options.transpose_a)),
+                   with_batch({3}, stored(k, 1, options.transpose_b)), options);
+    });
+    const Tensor x = sample({21, k}, float32, 1), w = sample({k, 1}, float32, 2), b = sample({1}, float32, 3);
+    const Tensor expected = relu(dense(x.to(float64), w.to(float64), b.to(float64)));
+    CHECK(close(dense(x, w, b, UnaryOp::relu), expected, kSums));
+    // Used twice, what has one column of its own gets the sum of both gradients.
+    const auto gradients = [&](DType dtype) {
+      Tensor column = sample({21, 1}, dtype, 4);
+      const Tensor wide = sample({1, k}, dtype, 5), other = sample({1, k}, dtype, 6);
+      Tape tape;
+      tape.watch(column);
+      return tape.gradient(sum(matmul(column, wide) * x.to(dtype)) + sum(matmul(column, other)), {column})[0];
+    };
+    CHECK(close(gradients(float32), gradients(float64), kSums));
+  }
 }
 
 TEST_CASE("on each device, matmul of batches multiplies each pair, or each matrix with the one on the right") {

@@ -5,6 +5,7 @@
 
 #include "mica/autograd/gradcheck.h"
 #include "mica/autograd/tape.h"
+#include "mica/ops/manipulate.h"
 #include "mica/ops/reduce.h"
 #include "support/golden.h"
 #include "support/keep_threads.h"
@@ -156,6 +157,10 @@ TEST_CASE("a maximum of NaN is NaN, of minus infinities is minus infinity") {
         const Tensor dx = tape.gradient(sum(y), {x})[0];
         for (int64_t i = 0; i < 4; ++i) CHECK(dx.reshape({4, channels})[i].reshape({channels}).at({0}) == (i == where));
       }
+      // Infinities of both signs are no NaN, though their sum is.
+      const Tensor x =
+          concat({full({1, 2, 1, channels}, -kInfinity, {dtype}), full({1, 2, 1, channels}, kInfinity, {dtype})}, 2);
+      CHECK(close(max_pool2d(x, 2), full({1, 1, 1, channels}, kInfinity), kExact));
       const Tensor low = full({1, 3, 3, channels}, -kInfinity, {dtype});
       CHECK(close(max_pool2d(low, 2, {.padding = Padding::same}), full({1, 2, 2, channels}, -kInfinity), kExact));
     }

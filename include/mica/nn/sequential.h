@@ -25,8 +25,6 @@ class Chain {
   const std::vector<std::string>& names() const { return names_; }
 
  private:
-  Tensor convolve_and_pool(size_t i, const Tensor& x, Call& call) const;
-
   std::vector<Layer> layers_;
   std::vector<std::string> names_;
   std::vector<std::pair<std::string, int64_t>> types_;  // how many of each
