@@ -1,10 +1,11 @@
-// The maps of Winograd's minimal filtering with windows of three, F(m, 3), m = 1..4: from m + 2 pixels to m + 2 points and
-// from there to m results, and those of the filters. They are built from interpolation points, in this order: 0, infinity,
-// a, -a, b, -b, of which F(m, 3) takes the first m + 2. So tiles of all sizes share one transform of the filters.
+// The maps of Winograd's minimal filtering with windows of three, F(m, 3), m = 1..4: from m + 2 pixels to m + 2 points
+// and from there to m results, and those of the filters. They are built from interpolation points, in this order: 0,
+// infinity, a, -a, b, -b, of which F(m, 3) takes the first m + 2. So tiles of all sizes share one transform of the
+// filters.
 //
-// With a = 3/4, b = 3/2 the errors of F(4x4, 3x3) are a quarter of those of the usual 1 and 2, and twice those of a direct
-// sum (after Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for deep neural networks",
-// ACM TOMS 46, 2020).
+// With a = 3/4, b = 3/2 the errors of F(4x4, 3x3) are a quarter of those of the usual 1 and 2, and twice those of a
+// direct sum (after Barabasz et al., "Error analysis and improving the accuracy of Winograd convolution for deep neural
+// networks", ACM TOMS 46, 2020).
 #pragma once
 
 #include "cpu/vector.h"
@@ -21,8 +22,8 @@ inline constexpr float kA = 0.75f, kB = 1.5f, kA2 = kA * kA, kB2 = kB * kB;
 template <int m>
 inline constexpr float kOdd = m == 1 ? kA : kB;
 
-// Filters are divided, at each point, by the product of its distances to the other points, of F(4, 3): in smaller tiles,
-// their pixels make up for the distances to those points that they leave out.
+// Filters are divided, at each point, by the product of its distances to the other points of F(4, 3): in smaller tiles,
+// the pixels make up for the distances to those points that they leave out.
 template <int m>
 [[gnu::always_inline]] inline void make_up(const Values* from, Values* v) {
   if constexpr (m == 1) v[0] = from[0] * (-kA * kB2), v[1] = from[1], v[2] = from[2] * (2 * kA * (kA2 - kB2));

@@ -9,8 +9,8 @@
 
 namespace mica {
 
-/// Scratch memory of a kernel, from the caching allocator, given back at the end of the scope. What inlining would leave to
-/// the compiler is always inlined: kernels of each level use it, and none may define what another would use.
+/// Scratch memory of a kernel, from the caching allocator, given back at the end of the scope. Its moves are always
+/// inlined: kernels of each level use it, and none may define what another would use.
 class Workspace {
  public:
   explicit Workspace(size_t bytes) : data_(bytes ? detail::allocate(bytes) : nullptr), bytes_(bytes) {}

@@ -15,8 +15,8 @@ kernels::Conv2DArgs conv2d_args(const Tensor& x, const Tensor& w, const Tensor& 
 /// Throws Error("[op] ...") for windows that do not fit on images of `shape`.
 kernels::Pool2DArgs pool2d_args(const char* op, const Shape& shape, DType dtype, Size2 window, PoolOptions options);
 
-/// The gradients of a convolution of saved(0) by saved(1), where anybody needs one: kernel(dx, dw), of which what nobody
-/// needs is undefined.
+/// The gradients of a convolution of saved(0) by saved(1), where anybody needs one: kernel(dx, dw), of which those that
+/// nobody needs are undefined.
 template <class Kernel>
 void conv2d_gradients(Gradients& g, const Kernel& kernel) {
   if (!g.needs(0) && !g.needs(1)) return;
