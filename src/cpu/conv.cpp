@@ -205,8 +205,8 @@ class DirectInputGradient {
   Workspace workspace_;
 };
 
-// The part of DirectFilterGradient for one image, where each row of the window has three values: of one channel in windows
-// three wide, or of three in windows one wide.
+// The part of DirectFilterGradient for one image, where each row of the window has three values: of one channel in
+// windows three wide, or of three in windows one wide.
 template <class T>
 void for_row_triples(const Conv2DArgs& args, const Images<T>& images, const T* image, const T* columns, T* sum) {
   constexpr int64_t kRows = kTileRows / 3;  // of the window, in a tile

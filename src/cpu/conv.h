@@ -6,8 +6,8 @@
 
 namespace mica::kernels::cpu::MICA_CPU_LEVEL {
 
-// Called by each part with images [first, first + count) of convolution's results, z [count, OH, OW, O]: to take them, or
-// in the gradients' direction, to bring theirs. z is that part's, and written over by the next call.
+// Called by each part with images [first, first + count) of convolution's results, z [count, OH, OW, O]: to take them,
+// or in the gradients' direction, to bring theirs. z is that part's, and written over by the next call.
 template <class T>
 class Stage {
  public:
@@ -26,7 +26,7 @@ class Stage {
   void (*call_)(const void*, int64_t, int64_t, T*);
 };
 
-// conv2d. With a stage, results go there in place of y: of one group, and of at least as many images as there are threads.
+// conv2d. With a stage, results go there in place of y: of one group, and at least as many images as threads.
 template <class T>
 void convolve(Context& ctx, const Conv2DArgs& args, const T* x, const T* w, const T* bias, T* y, const Stage<T>* stage);
 // Its gradients. dx and dw may be null. With a stage, dy comes from there.

@@ -1,5 +1,5 @@
 // CPU convolution and maximum pooling in one: each thread takes some images through both, so that what lies between,
-// the largest tensor of many a network, stays in its cache. Of fewer images than threads, and of groups, it is held whole.
+// the largest tensor of many a network, stays in its cache. Of fewer images than threads, and of groups, it is whole.
 #include "cpu/conv.h"
 
 namespace mica::kernels::cpu::MICA_CPU_LEVEL {

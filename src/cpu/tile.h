@@ -31,8 +31,8 @@ struct Tile {
   int64_t packed_steps = 0;   // of pack_rows, where a comes from it: how run_tiles finds the next tile's rows
 };
 
-// Fetches a matrix of `rows` runs of `length` into the cache, a part at a time: between the tiles of one product, what the
-// next will read.
+// Fetches a matrix of `rows` runs of `length` into the cache, a part at a time: between the tiles of one product, what
+// the next will read.
 template <class T>
 class Fetch {
  public:

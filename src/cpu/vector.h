@@ -32,7 +32,7 @@ struct Vector {
   }
   [[gnu::always_inline]] static void store(T* p, Type v) { std::memcpy(p, &v, sizeof v); }
 
-  // a > b ? a : b, so b where one is NaN; and whether any lane is NaN. Compilers do not find the instructions for these.
+  // a > b ? a : b, so b where one is NaN; and whether any lane is NaN. Compilers do not find the instructions.
   [[gnu::always_inline]] static Type max(Type a, Type b) {
 #if defined(__AVX512F__)
     if constexpr (kFloat) return (Type)_mm512_max_ps((__m512)a, (__m512)b);

@@ -4,10 +4,10 @@
 //
 //   y = A' (G w G' * B' x B) A      x 6 by 6, w 3 by 3, y 4 by 4; * element by element, summed over input channels
 //
-// What four does not divide ends in a smaller tile, which takes fewer of the same points (winograd_maps.h): ten results in
-// a row are 4 + 4 + 2, by 6 + 6 + 4 multiplications. The sums over channels are a product of matrices for each of the 36
-// points, a row for each tile that takes it: those run on register tiles. Both gradients are the adjoints of the same
-// three maps over the same tiles, so they save as much, and share the map of dy.
+// What four does not divide ends in a smaller tile, which takes fewer of the same points (winograd_maps.h): ten
+// results in a row are 4 + 4 + 2, by 6 + 6 + 4 multiplications. The sums over channels are a product of matrices for
+// each of the 36 points, a row for each tile that takes it: those run on register tiles. Both gradients are the
+// adjoints of the same three maps over the same tiles, so they save as much, and share the map of dy.
 #include "cpu/conv.h"
 #include "cpu/tile.h"
 #include "cpu/winograd_maps.h"

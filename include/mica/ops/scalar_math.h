@@ -44,8 +44,8 @@ MICA_HD float cos(float x) { return ::cosf(x); }
 MICA_HD double cos(double x) { return ::cos(x); }
 
 /// exp(x) = 2^n * exp(r), r in [-ln2/2, ln2/2]: a degree-6 polynomial (Cephes' expf coefficients), within 2 ulp.
-/// Where exp(x) is beyond float's range, so is the product at the end; NaN stays NaN. Selects there would make compilers
-/// repeat what follows, a division say, for each of their cases.
+/// Where exp(x) is beyond float's range, so is the product at the end; NaN stays NaN. Selects there would make
+/// compilers repeat what follows, a division say, for each of their cases.
 MICA_HD float exp(float x) {
   const float below = x > 89.0f ? 89.0f : x;
   const float clamped = below < -104.0f ? -104.0f : below;
