@@ -358,6 +358,7 @@ void run_gradient(Context& ctx, const RecurrentArgs& args, const Pointers<T>& p)
 }  // namespace
 
 void recurrent(Context& ctx, const RecurrentArgs& args, void* gates, void* y, void* inner, void* h, void* c) {
+  if (args.h == 0) return;
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     run<T>(ctx, args, static_cast<T*>(gates), static_cast<T*>(y), static_cast<T*>(inner), static_cast<T*>(h),
@@ -368,6 +369,7 @@ void recurrent(Context& ctx, const RecurrentArgs& args, void* gates, void* y, vo
 void recurrent_gradient(Context& ctx, const RecurrentArgs& args, const void* gates, const void* y, const void* inner,
                         const void* h0, const void* c0, const void* dy, void* dh, void* dc, void* dz, void* da,
                         void* previous) {
+  if (args.h == 0) return;
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     run_gradient<T>(
