@@ -182,8 +182,8 @@ void transform_filters(int threads, const Conv2DArgs& args, const float* w, Filt
         const int64_t column = o - filters.begin;
         float* to = u + (packed ? (column / kPanel<float> * args.c + c) * kPanel<float> + column % kPanel<float>
                                 : c * args.o + column);
-        transform<Filter, Filter>([&](int i, int j) { return V::load(from + (i * 3 + j) * plane); },
-                                  [&](int i, int j, Values v) { V::store(to + (i * kIn + j) * stride, v); });
+        transform<Filter>([&](int i, int j) { return V::load(from + (i * 3 + j) * plane); },
+                          [&](int i, int j, Values v) { V::store(to + (i * kIn + j) * stride, v); });
       }
   });
 }
@@ -384,7 +384,7 @@ void winograd_gradient(Context& ctx, const Conv2DArgs& args, const float* x, con
   if (!dw) return;
   parallel::ranges(ctx.threads, args.c, max(1, kGrain / (32 * args.o)), [&](int64_t first, int64_t last, int) {
     for (int64_t i = first * args.o; i < last * args.o; i += V::kWidth)
-      transform<FilterGradient, FilterGradient>(
+      transform<FilterGradient>(
           [&](int r, int s) {
             const float* at = du + (r * kIn + s) * plane + i;
             Values sum = V::load(at);

@@ -194,27 +194,36 @@ struct FilterGradient {  // G'
   }
 };
 
-// A map in two dimensions, on a vector of channels: columns, then rows. load(i, j) gives a value of the tile, and
-// store(i, j, value) takes one of the result.
-template <class Rows, class Columns, class Load, class Store>
+// The columns of a map in two dimensions, on a vector of channels: load(i, j) gives a value of the tile.
+template <class Map, class Load>
+[[gnu::always_inline]] inline void map_columns(int columns, const Load& load, Values (&half)[kIn][kIn]) {
+  for (int j = 0; j < columns; ++j) {
+    Values from[Map::kFrom], to[Map::kTo];
+#pragma GCC unroll 6
+    for (int i = 0; i < Map::kFrom; ++i) from[i] = load(i, j);
+    Map::map(from, to);
+#pragma GCC unroll 6
+    for (int i = 0; i < Map::kTo; ++i) half[i][j] = to[i];
+  }
+}
+
+// Then its rows: store(i, j, value) takes a value of the result.
+template <class Map, class Store>
+[[gnu::always_inline]] inline void map_rows(int rows, const Values (&half)[kIn][kIn], const Store& store) {
+  for (int i = 0; i < rows; ++i) {
+    Values to[Map::kTo];
+    Map::map(half[i], to);
+#pragma GCC unroll 6
+    for (int j = 0; j < Map::kTo; ++j) store(i, j, to[j]);
+  }
+}
+
+// Both, of filters.
+template <class Map, class Load, class Store>
 [[gnu::always_inline]] inline void transform(const Load& load, const Store& store) {
-  Values half[Rows::kTo][Columns::kFrom];
-#pragma GCC unroll 6
-  for (int j = 0; j < Columns::kFrom; ++j) {
-    Values from[Rows::kFrom], to[Rows::kTo];
-#pragma GCC unroll 6
-    for (int i = 0; i < Rows::kFrom; ++i) from[i] = load(i, j);
-    Rows::map(from, to);
-#pragma GCC unroll 6
-    for (int i = 0; i < Rows::kTo; ++i) half[i][j] = to[i];
-  }
-#pragma GCC unroll 6
-  for (int i = 0; i < Rows::kTo; ++i) {
-    Values to[Columns::kTo];
-    Columns::map(half[i], to);
-#pragma GCC unroll 6
-    for (int j = 0; j < Columns::kTo; ++j) store(i, j, to[j]);
-  }
+  Values half[kIn][kIn];
+  map_columns<Map>(Map::kFrom, load, half);
+  map_rows<Map>(Map::kTo, half, store);
 }
 
 // Calls f with m as a constant.
@@ -228,33 +237,13 @@ template <class F>
   }
 }
 
-// The same of tiles of any size: rows and columns are those of its results.
+// Both, of a tile of rows by columns results.
 template <template <int> class Map, class Load, class Store>
 [[gnu::always_inline]] inline void transform(int rows, int columns, const Load& load, const Store& store) {
   Values half[kIn][kIn];
-  int down = 0;
-  const int across = Map<1>::kFrom - 1 + columns;
-  for_edge(rows, [&](auto m) {
-    using Rows = Map<m>;
-    down = Rows::kTo;
-    for (int j = 0; j < across; ++j) {
-      Values from[Rows::kFrom], to[Rows::kTo];
-#pragma GCC unroll 6
-      for (int i = 0; i < Rows::kFrom; ++i) from[i] = load(i, j);
-      Rows::map(from, to);
-#pragma GCC unroll 6
-      for (int i = 0; i < Rows::kTo; ++i) half[i][j] = to[i];
-    }
-  });
-  for_edge(columns, [&](auto m) {
-    using Columns = Map<m>;
-    for (int i = 0; i < down; ++i) {
-      Values to[Columns::kTo];
-      Columns::map(half[i], to);
-#pragma GCC unroll 6
-      for (int j = 0; j < Columns::kTo; ++j) store(i, j, to[j]);
-    }
-  });
+  const int across = Map<1>::kFrom - 1 + columns, down = Map<1>::kTo - 1 + rows;
+  for_edge(rows, [&](auto m) { map_columns<Map<m>>(across, load, half); });
+  for_edge(columns, [&](auto m) { map_rows<Map<m>>(down, half, store); });
 }
 
 }  // namespace mica::kernels::cpu::MICA_CPU_LEVEL::winograd_maps
