@@ -80,14 +80,30 @@ if(MICA_CUDA_FOUND)
     target_compile_options(mica_cuda PRIVATE -Xcompiler=-fno-omit-frame-pointer)
   endif()
   # A kernel that spills registers or reaches for local memory is slow for a reason that nobody sees in its source.
-  target_compile_options(mica_cuda PRIVATE -Xptxas=--warn-on-spills,--warn-on-local-memory-usage
+  target_compile_options(mica_cuda PRIVATE -Xptxas=-v,--warn-on-spills,--warn-on-local-memory-usage
                                            -Xcompiler=-Wall,-Wextra,-Wshadow
                                            "$<$<BOOL:${MICA_WERROR}>:SHELL:-Werror all-warnings>")
+  # What -v says goes into files, which tools/cuda_budget.py compares with cuda/budget.txt.
+  set_property(TARGET mica_cuda PROPERTY CUDA_COMPILER_LAUNCHER ${CMAKE_CURRENT_SOURCE_DIR}/tools/nvcc_log.sh
+                                         ${CMAKE_CUDA_COMPILER_LAUNCHER})
   target_sources(mica PRIVATE $<TARGET_OBJECTS:mica_cuda>)
-  target_compile_definitions(mica PRIVATE MICA_HAS_CUDA)
+  # Of these files alone, so that a compiler cache serves the others to builds with CUDA and without.
+  set_property(SOURCE src/core/device_runtime.cpp src/kernels/dispatch.cpp
+               APPEND PROPERTY COMPILE_DEFINITIONS MICA_HAS_CUDA)
   # The static runtime loads the driver when it is first called: the same program runs where there is none.
   target_link_libraries(mica PRIVATE CUDA::cudart_static)
   set_target_properties(mica PROPERTIES LINKER_LANGUAGE CXX)
+endif()
+
+# The shadow of the emulation (cuda/core/shadow.h): with these options g++ calls a function at each access to memory. They
+# are for files with kernels, and never reach the linker, since the functions are ours. Sanitizers have their own.
+set(MICA_SHADOW_OPTIONS "")
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND NOT MICA_SANITIZE AND NOT CMAKE_CXX_FLAGS MATCHES "-fsanitize"
+   AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64" AND CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  set(MICA_SHADOW_OPTIONS -fsanitize=thread)
+  if(CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 12)
+    list(APPEND MICA_SHADOW_OPTIONS --param=tsan-instrument-func-entry-exit=0)
+  endif()
 endif()
 
 if(MICA_BUILD_TESTS)

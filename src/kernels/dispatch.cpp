@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "core/device_runtime.h"
+#include "core/stream_state.h"
 #include "cpu/level.h"
 #include "kernels/kernels.h"
 #include "mica/core/error.h"
@@ -81,8 +81,11 @@ const Table& table(Device device) {
 }  // namespace kernels
 
 Context context(Device device) {
-  if (device.type != Device::Type::cpu) detail::device_runtime(device).select(device.index);
-  return {.device = device, .threads = num_threads()};
+  if (device.type == Device::Type::cpu) [[likely]]
+    return {.device = device, .threads = num_threads()};
+  const detail::StreamState& stream = detail::current_state(device);
+  stream.runtime->select(device.index);
+  return {.device = device, .threads = num_threads(), .stream = stream.handle};
 }
 
 }  // namespace mica

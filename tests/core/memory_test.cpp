@@ -3,17 +3,24 @@
 
 #include <doctest/doctest.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <new>
+#include <string_view>
 #include <thread>
 #include <vector>
 
+#include "mica/core/device_memory.h"
 #include "mica/core/random.h"
 #include "mica/core/tensor.h"
+#include "support/devices.h"
+#include "support/error_text.h"
 
 using namespace mica;
 using detail::allocate;
 using detail::deallocate;
+using mica::test::contains;
+using mica::test::error_text;
 
 namespace {
 
@@ -25,6 +32,11 @@ constexpr bool kCaches = !__has_feature(address_sanitizer);
 #else
 constexpr bool kCaches = true;
 #endif
+
+bool device_caches() {
+  const char* asked = std::getenv("MICA_CUDA_CACHE");
+  return kCaches && !(asked && asked == std::string_view("0"));
+}
 
 int64_t in_use() { return memory_statistics().in_use; }
 int64_t cached() { return memory_statistics().cached; }
@@ -139,6 +151,56 @@ TEST_CASE("memory: a tensor gives its memory back when its last copy and view ar
     CHECK(in_use() > before);
   }
   CHECK(in_use() == before);
+}
+
+TEST_CASE("memory: that of a device is counted by itself, kept and given back") {
+  const Device device = test::emulated_device();
+  release_cached(device);
+  const MemoryStatistics before = memory_statistics(device);
+  const int64_t on_host = in_use();
+  const void* address = nullptr;
+  {
+    const Tensor x = empty({1 << 20}, {float32, device});
+    address = x.raw();
+    CHECK(memory_statistics(device).in_use == before.in_use + (4 << 20));
+    CHECK(memory_statistics(device).peak >= before.in_use + (4 << 20));
+    CHECK(in_use() < on_host + 1024);  // a header
+    const Tensor on_cpu = x.to(Device::cpu());
+    for (int64_t i = 0; i < x.elements(); i += 999) {  // it comes as NaN
+      const float value = on_cpu.values<float>()[static_cast<size_t>(i)];
+      REQUIRE(value != value);
+    }
+  }
+  CHECK(memory_statistics(device).in_use == before.in_use);
+  CHECK(memory_statistics(device).cached == before.cached + (device_caches() ? 4 << 20 : 0));
+  CHECK(memory_statistics(device).system_allocations == before.system_allocations + 1);
+  if (device_caches()) CHECK(empty({1 << 20}, {float32, device}).raw() == address);
+  release_cached(device);
+  CHECK(memory_statistics(device).cached == 0);
+  CHECK(memory_statistics(Device::cpu()).peak == memory_statistics().peak);
+}
+
+TEST_CASE("memory: a tensor that no device can hold") {
+  const Device device = test::emulated_device();
+  const int64_t before = in_use();
+  CHECK_THROWS_AS(empty({int64_t{1} << 43}, {float64, device}), Error);
+  if (kCaches) CHECK_THROWS_AS(empty({int64_t{1} << 43}, {float32, device}), std::bad_alloc);  // the sanitizer ends it
+  CHECK(in_use() == before);
+}
+
+TEST_CASE("memory: what is reserved serves first") {
+  const Device device = test::emulated_device();
+  CHECK(error_text([] { reserve_memory(Device::cpu(), 1); }) == "[reserve_memory] the CPU's memory is not reserved");
+  reserve_memory(device, 3 << 20);
+  if (!device_caches()) return;  // nothing was: each block is watched by itself
+  release_cached(device);
+  const MemoryStatistics before = memory_statistics(device);
+  const Tensor x = empty({1 << 20}, {uint8, device}), y = empty({1 << 20}, {uint8, device});
+  CHECK(memory_statistics(device).system_allocations == before.system_allocations);
+  CHECK(memory_statistics(device).cached == before.cached - (2 << 20));
+  CHECK(static_cast<const char*>(y.raw()) == static_cast<const char*>(x.raw()) + (1 << 20));
+  CHECK(
+      contains(error_text([&] { reserve_memory(device, 1); }), "[reserve_memory] cuda-emulated has a reserve already"));
 }
 
 TEST_SUITE_BEGIN("threads");
