@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "cuda/core/fiber.h"
+#include "cuda/core/shadow.h"
 
 namespace mica::kernels::emulated {
 
@@ -25,9 +26,7 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 constexpr int kMaxWarps = kMaxThreads / kWarpSize;
-constexpr size_t kStackBytes = 256 * 1024;      // address space; memory is what a kernel touches of it
-constexpr size_t kMaxStaticShared = 48 * 1024;  // what CUDA gives a block
-constexpr size_t kMaxShared = 227 * 1024;       // with dynamic shared memory, on sm_90
+constexpr size_t kStackBytes = 256 * 1024;  // address space; memory is what a kernel touches of it
 
 // ---- Schedules ----
 
@@ -81,11 +80,22 @@ bool same(Site a, Site b) { return a.line == b.line && (a.file == b.file || std:
 enum class State : uint8_t { ready, at_barrier, at_warp, done };
 
 struct EmulatedThread : Thread {
+  char* stack = nullptr;
+  size_t stack_bytes = 0;
   Fiber fiber;
   State state = State::done;
   bool started = false;  // in this block
   bool entered = false;  // ever: its stack is in use
   Site where;            // what it waits at
+  struct Copy {
+    void* to;
+    size_t bytes;
+    Slot value;
+  };
+  std::vector<Copy> copies;  // that have not arrived
+
+  /// Makes its next switch start at the top of its stack.
+  void prepare();
 };
 
 struct Warp {
@@ -135,13 +145,17 @@ class Machine {
   ~Machine();
 
   void run(const Launch& launch);
+  void thread_loop(EmulatedThread& thread);
 
   void barrier(Site where);
   void warp_barrier(Site where);
   const Slot* exchange(const void* value, size_t bytes, Site where);
-  void* shared_memory(size_t bytes, size_t alignment, Site where);
+  void* shared_memory(const char* name, const SharedType& type, Site where);
   void* dynamic_shared_memory(size_t* bytes);
+  void pending_copy(void* to, const void* value, size_t bytes);
+  void wait_for_copies();
   std::string place(const Thread& thread) const;
+  void memory_fault(const MemoryFault& fault);
 
   std::vector<Site> reached;
   std::optional<Site> disabled;
@@ -151,17 +165,20 @@ class Machine {
   Warp& warp_of(const Thread& thread) { return warps_[thread.rank / kWarpSize]; }
 
   void grow(int threads);
+  Dim3 block_at(uint64_t block) const;
   void run_block(const Launch& launch, uint64_t block);
-  void thread_loop(EmulatedThread& thread);
 
   void make_ready(int first, int count, bool at_once);
   EmulatedThread* next();
   void switch_from(Fiber& from);
   void wait(EmulatedThread& thread);
-  void wait_for_warp(EmulatedThread& thread, Site where);
+  void wait_for_warp(EmulatedThread& thread, Site where, bool orders_memory);
   void finish(EmulatedThread& thread);
   void cancel(std::exception_ptr error);
   void reach(Site where);
+  std::string memory_text(const MemoryFault& fault) const;
+  std::string other_text(const MemoryFault& fault) const;
+  std::exception_ptr error_of(const MemoryFault& fault) const;
   bool is_disabled(Site where) const { return disabled && same(*disabled, where); }
   std::string end_of_text() const;
   [[noreturn]] void diverge(const Thread& a, const std::string& what_a, const Thread& b, Site at_b) const;
@@ -174,6 +191,7 @@ class Machine {
     void operator()(void* memory) const { std::free(memory); }
   };
   std::unique_ptr<unsigned char, Free> shared_;
+  Shadow shadow_;
   bool quitting_ = false;
 
   // Of the launch.
@@ -183,6 +201,7 @@ class Machine {
 
   // Of the block.
   BlockPlace block_;
+  uint64_t block_number_ = 0;
   int size_ = 0, arrived_ = 0, done_ = 0;
   const EmulatedThread* first_ = nullptr;  // to arrive at the barrier
   std::array<Warp, kMaxWarps> warps_;
@@ -190,11 +209,14 @@ class Machine {
   struct Shared {
     Site where;
     size_t offset;
+    const char* name;
+    SharedType type;
   };
   std::vector<Shared> arrays_;
   size_t shared_used_ = 0;
   bool cancelling_ = false;
   std::exception_ptr error_;
+  std::optional<Site> last_barrier_;
 };
 
 std::string Machine::end_of_text() const {
@@ -225,10 +247,16 @@ void Machine::grow(int threads) {
     thread.block = &block_;
     // Tops at the same offset of a page would fight for the same cache sets.
     const size_t colour = static_cast<size_t>(rank % 32) * 192;
-    thread.fiber.prepare(
-        guard + page, kStackBytes - colour,
-        [](void* argument) { of_this_thread().thread_loop(*static_cast<EmulatedThread*>(argument)); }, &thread);
+    thread.stack = guard + page;
+    thread.stack_bytes = kStackBytes - colour;
+    thread.prepare();
   }
+}
+
+void EmulatedThread::prepare() {
+  fiber.prepare(
+      stack, stack_bytes,
+      [](void* self) { Machine::of_this_thread().thread_loop(*static_cast<EmulatedThread*>(self)); }, this);
 }
 
 Machine::~Machine() {
@@ -268,9 +296,13 @@ void Machine::run(const Launch& launch) {
 
   struct Scope {
     Machine& machine;
-    ~Scope() { machine.launch_ = nullptr; }
+    ~Scope() {
+      machine.shadow_.end_launch();
+      machine.launch_ = nullptr;
+    }
   } scope{*this};
   launch_ = &launch;
+  shadow_.start_launch(shared_.get());
   const uint64_t blocks = uint64_t{block_.grid.x} * block_.grid.y * block_.grid.z;
   uint64_t first = 0, step = 1;
   if (schedule_ == Schedule::random) {
@@ -282,16 +314,23 @@ void Machine::run(const Launch& launch) {
     run_block(launch, schedule_ == Schedule::reversed ? blocks - 1 - i : random_block);
 }
 
-void Machine::run_block(const Launch& launch, uint64_t block) {
+Dim3 Machine::block_at(uint64_t block) const {
   const Dim3 grid = block_.grid;
-  block_.index.x = static_cast<unsigned>(block % grid.x);
-  block_.index.y = static_cast<unsigned>(block / grid.x % grid.y);
-  block_.index.z = static_cast<unsigned>(block / grid.x / grid.y);
+  return {static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
+          static_cast<unsigned>(block / grid.x / grid.y)};
+}
+
+void Machine::run_block(const Launch& launch, uint64_t block) {
+  block_number_ = block;
+  block_.index = block_at(block);
   arrived_ = done_ = 0;
   cancelling_ = false;
   error_ = nullptr;
+  last_barrier_.reset();
   arrays_.clear();
   shared_used_ = launch.shared_bytes;
+  shadow_.start_block(block);
+  shadow_.set_shared_bytes(shared_used_);
   std::memset(shared_.get(), 0xff, launch.shared_bytes);
   for (int w = 0; w * kWarpSize < size_; ++w) warps_[w].arrived = warps_[w].done = 0;
   for (int rank = 0; rank < size_; ++rank) threads_[rank]->started = false;
@@ -313,6 +352,7 @@ void Machine::thread_loop(EmulatedThread& thread) {
       error = std::current_exception();
     }
     thread.state = State::done;
+    thread.copies.clear();
     if (error) cancel(std::move(error));
     error = nullptr;
     finish(thread);
@@ -363,6 +403,10 @@ EmulatedThread* Machine::next() {
 void Machine::switch_from(Fiber& from) {
   EmulatedThread* const to = next();
   this_thread = to;
+  if (to)
+    shadow_.thread_runs(to->rank);
+  else
+    shadow_.nobody_runs();
   Fiber& fiber = to ? to->fiber : main_;
   if (to) to->started = true;
   if (&fiber != &from) fiber.resume(from);
@@ -420,13 +464,16 @@ void Machine::barrier(Site where) {
   if (++arrived_ == size_) {
     arrived_ = 0;
     reach(where);
+    shadow_.block_barrier();
+    last_barrier_ = where;
     make_ready(0, size_, false);
   }
   wait(thread);
 }
 
-// Returns when each lane of the warp has come to `where`.
-void Machine::wait_for_warp(EmulatedThread& thread, Site where) {
+// Returns when each lane of the warp has come to `where`. What a lane wrote to memory before a shuffle need not be
+// there for another lane after it: only warp_barrier orders memory.
+void Machine::wait_for_warp(EmulatedThread& thread, Site where, bool orders_memory) {
   if (cancelling_) throw Cancelled{};
   Warp& warp = warp_of(thread);
   if (warp.done > 0) {
@@ -443,6 +490,7 @@ void Machine::wait_for_warp(EmulatedThread& thread, Site where) {
   if (++warp.arrived == thread.lanes) {
     warp.arrived = 0;
     warp.phase ^= 1;
+    if (orders_memory) shadow_.warp_barrier(thread.rank / kWarpSize);
     make_ready(thread.rank - thread.lane, thread.lanes, schedule_ == Schedule::ahead);
   }
   wait(thread);
@@ -450,7 +498,7 @@ void Machine::wait_for_warp(EmulatedThread& thread, Site where) {
 
 void Machine::warp_barrier(Site where) {
   if (is_disabled(where)) return;
-  wait_for_warp(self(), where);
+  wait_for_warp(self(), where, true);
   reach(where);
 }
 
@@ -459,26 +507,89 @@ const Slot* Machine::exchange(const void* value, size_t bytes, Site where) {
   Warp& warp = warp_of(thread);
   Slot* const slots = warp.slots[warp.phase];
   std::memcpy(slots[thread.lane].bytes, value, bytes);
-  wait_for_warp(thread, where);
+  wait_for_warp(thread, where, false);
   return slots;
 }
 
-void* Machine::shared_memory(size_t bytes, size_t alignment, Site where) {
+void* Machine::shared_memory(const char* name, const SharedType& type, Site where) {
   for (const Shared& array : arrays_)
     if (same(array.where, where)) return shared_.get() + array.offset;
-  alignment = std::max<size_t>(alignment, 16);
+  const size_t alignment = std::max<size_t>(type.alignment, 16);
   const size_t offset = (shared_used_ + alignment - 1) / alignment * alignment;
-  check(offset + bytes <= std::min(kMaxShared, launch_->shared_bytes + kMaxStaticShared), "emulate",
-        "too much shared memory: ", static_cast<uint64_t>(offset + bytes), " bytes at ", text(where), end_of_text());
-  arrays_.push_back({where, offset});
-  shared_used_ = offset + bytes;
-  std::memset(shared_.get() + offset, 0xff, bytes);
+  check(offset + type.bytes <= std::min(kMaxShared, launch_->shared_bytes + kMaxStaticShared), "emulate",
+        "too much shared memory: ", static_cast<uint64_t>(offset + type.bytes), " bytes at ", text(where),
+        end_of_text());
+  arrays_.push_back({where, offset, name, type});
+  shared_used_ = offset + type.bytes;
+  shadow_.set_shared_bytes(shared_used_);
+  std::memset(shared_.get() + offset, 0xff, type.bytes);
   return shared_.get() + offset;
 }
 
 void* Machine::dynamic_shared_memory(size_t* bytes) {
   *bytes = launch_->shared_bytes;
   return shared_.get();
+}
+
+void Machine::pending_copy(void* to, const void* value, size_t bytes) {
+  std::memcpy(self().copies.emplace_back(EmulatedThread::Copy{to, bytes, {}}).value.bytes, value, bytes);
+}
+
+void Machine::wait_for_copies() {
+  for (const EmulatedThread::Copy& copy : self().copies) std::memcpy(copy.to, copy.value.bytes, copy.bytes);
+  self().copies.clear();
+}
+
+std::string Machine::memory_text(const MemoryFault& fault) const {
+  if (!fault.shared) return allocation_text(fault.address);
+  const size_t offset = static_cast<size_t>(static_cast<const unsigned char*>(fault.address) - shared_.get());
+  for (const Shared& array : arrays_)
+    if (offset - array.offset < array.type.bytes) return array.name + array.type.element(offset - array.offset);
+  const char* const where = offset < launch_->shared_bytes ? " of the dynamic shared memory" : " of shared memory";
+  return detail::concat("byte ", static_cast<uint64_t>(offset), where);
+}
+
+std::string Machine::other_text(const MemoryFault& fault) const {
+  if (fault.other_block == MemoryFault::kSeveral) return "threads of several blocks";
+  std::string other = fault.other_thread == MemoryFault::kSeveral
+                          ? std::string("several threads")
+                          : "thread " + text(threads_[fault.other_thread]->index);
+  const uint64_t block = static_cast<uint64_t>(fault.other_block);
+  return block == block_number_ ? other : other + " of block " + text(block_at(block));
+}
+
+std::exception_ptr Machine::error_of(const MemoryFault& fault) const {
+  const std::string thread = "thread " + text(this_thread->index);
+  const std::string memory = (fault.writes ? " writes " : " reads ") + memory_text(fault);
+  try {
+    switch (fault.kind) {
+      case MemoryFault::Kind::outside:
+        fail("emulate", "outside of ", fault.shared ? "shared" : "device", " memory: ", thread, memory, end_of_text());
+      case MemoryFault::Kind::unwritten: fail("emulate", "memory that nobody wrote: ", thread, memory, end_of_text());
+      case MemoryFault::Kind::race: break;
+    }
+    std::string since;
+    if (fault.other_block == static_cast<int64_t>(block_number_)) since = ", with no barrier between them";
+    if (!since.empty() && last_barrier_) since += " since that at " + text(*last_barrier_);
+    fail("emulate", "race: ", thread, memory, ", which ", other_text(fault), fault.other_wrote ? " wrote" : " read",
+         since, end_of_text());
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
+// An exception cannot pass through an access to memory, which the compiler knows to throw none. The thread is left
+// where it is, for good: what its destructors would do is lost.
+void Machine::memory_fault(const MemoryFault& fault) {
+  if (cancelling_ || std::uncaught_exceptions() > 0) return;
+  EmulatedThread& thread = self();
+  thread.state = State::done;
+  thread.copies.clear();
+  cancel(error_of(fault));
+  ++done_;
+  thread.prepare();
+  Fiber nobody;
+  switch_from(nobody);
 }
 
 }  // namespace
@@ -492,6 +603,8 @@ const char* to_string(Schedule schedule) {
   }
   return "?";
 }
+
+bool has_shadow() { return Shadow::is_wanted(); }
 
 void set_schedule(Schedule schedule, uint32_t seed) { current_schedule().store(pack(schedule, seed)); }
 Schedule schedule() { return static_cast<Schedule>(current_schedule().load() >> 32); }
@@ -507,10 +620,17 @@ void warp_barrier(Site where) { Machine::of_this_thread().warp_barrier(where); }
 const Slot* exchange(const void* value, size_t bytes, Site where) {
   return Machine::of_this_thread().exchange(value, bytes, where);
 }
-void* shared_memory(size_t bytes, size_t alignment, Site where) {
-  return Machine::of_this_thread().shared_memory(bytes, alignment, where);
+void* shared_memory(const char* name, const SharedType& type, Site where) {
+  return Machine::of_this_thread().shared_memory(name, type, where);
 }
 void* dynamic_shared_memory(size_t* bytes) { return Machine::of_this_thread().dynamic_shared_memory(bytes); }
+
+void pending_copy(void* to, const void* value, size_t bytes) {
+  Machine::of_this_thread().pending_copy(to, value, bytes);
+}
+void wait_for_copies() { Machine::of_this_thread().wait_for_copies(); }
+
+void memory_fault(const MemoryFault& fault) noexcept { Machine::of_this_thread().memory_fault(fault); }
 
 void outside_shared(const char* name, int64_t index, size_t size) {
   fail("emulate", "outside of shared memory: ", name, " has ", static_cast<uint64_t>(size), " there, index ", index,

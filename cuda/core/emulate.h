@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -48,7 +49,13 @@ class DisabledBarrier {
   DisabledBarrier& operator=(const DisabledBarrier&) = delete;
 };
 
+/// Whether this build has the shadow (shadow.h) and it is not switched off.
+bool has_shadow();
+
 // ---- For the vocabulary below ----
+
+inline constexpr size_t kMaxStaticShared = 48 * 1024;  // what CUDA gives a block
+inline constexpr size_t kMaxShared = 227 * 1024;       // with dynamic shared memory, on sm_90
 
 struct BlockPlace {
   Dim3 index, size, grid;
@@ -74,10 +81,17 @@ struct alignas(16) Slot {
 /// Shows `bytes` of `value` to the warp, waits until each lane has, and returns the warp's slots by lane: they stay
 /// until the lane's next exchange returns.
 const Slot* exchange(const void* value, size_t bytes, Site where);
-/// `bytes` of the block's shared memory, the same ones for each thread that asks at the same line, full of 0xff bytes
+/// The type of a variable in shared memory, as far as messages need it.
+struct SharedType {
+  size_t bytes, alignment;
+  std::string (*element)(size_t offset);  // "[2][3]"
+};
+/// A variable in the block's shared memory, the same one for each thread that asks at the same line, full of 0xff bytes
 /// (NaN) when the block starts.
-void* shared_memory(size_t bytes, size_t alignment, Site where);
+void* shared_memory(const char* name, const SharedType& type, Site where);
 void* dynamic_shared_memory(size_t* bytes);
+/// Copies `bytes` of `value` when this thread waits for its copies.
+void pending_copy(void* to, const void* value, size_t bytes);
 [[noreturn]] void outside_shared(const char* name, int64_t index, size_t size);
 [[noreturn]] void no_such_lane(int lane, Site where);
 
@@ -134,10 +148,22 @@ class DynamicSharedArray {
   const char* name_;
 };
 
+/// The indices of the element of a T that `offset` lies in.
+template <class T>
+std::string element_text(size_t offset) {
+  if constexpr (std::is_array_v<T>) {
+    using Element = std::remove_extent_t<T>;
+    return detail::concat("[", static_cast<uint64_t>(offset / sizeof(Element)), "]") +
+           element_text<Element>(offset % sizeof(Element));
+  } else {
+    return {};
+  }
+}
+
 template <class T>
 decltype(auto) shared(const char* name, Site where) {
   static_assert(std::is_trivially_default_constructible_v<std::remove_all_extents_t<T>>);
-  T& memory = *static_cast<T*>(shared_memory(sizeof(T), alignof(T), where));
+  T& memory = *static_cast<T*>(shared_memory(name, {sizeof(T), alignof(T), element_text<T>}, where));
   if constexpr (std::is_array_v<T>) {
     return SharedArray<T>(memory, name);
   } else {
@@ -209,6 +235,18 @@ T atomic_max(T* at, T value) {
   }
   return old;
 }
+
+inline int opaque(int i) { return i; }
+
+// What is copied is there, instead of NaN, after the thread has waited for it.
+template <class T>
+void copy_async(T* to, const T* from, bool inside) {
+  static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(Slot));
+  const T value = inside ? *from : T{};
+  std::memset(to, 0xff, sizeof(T));
+  pending_copy(to, &value, sizeof(T));
+}
+void wait_for_copies();
 
 template <class... Parameters, class... Args>
 void launch(void (*kernel)(Parameters...), const Grid& grid, Dim3 block, size_t shared_bytes, void*, Args&&... args) {

@@ -12,6 +12,11 @@
 //   shuffle(v, lane) shuffle_xor(v, mask) shuffle_down(v, delta) shuffle_up(v, delta) ballot(bool)
 //                                           of the whole warp
 //   atomic_add(p, v) atomic_max(p, v)       return what was there before
+//   copy_async(to, from, inside)            to shared from global memory, 4, 8 or 16 bytes, without passing through
+//                                           registers; zeros, and no access, unless `inside`
+//   opaque(i)                               i, of which the compiler knows nothing: what is computed from it in a loop
+//                                           stays there, where the registers to keep it would be dearer
+//   wait_for_copies()                       the thread's own are there; others' are after the next barrier
 //   launch(kernel, grid, block, shared_bytes, stream, args...)
 #pragma once
 
@@ -127,10 +132,34 @@ MICA_DEVICE T atomic_max(T* at, T value) {
   return atomicMax(at, value);
 }
 
+MICA_DEVICE int opaque(int i) {
+  asm volatile("" : "+r"(i));
+  return i;
+}
+
+template <class T>
+MICA_DEVICE void copy_async(T* to, const T* from, bool inside) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
+  const unsigned target = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  const unsigned bytes = inside ? sizeof(T) : 0;
+  if constexpr (sizeof(T) == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(target), "l"(from), "r"(bytes) : "memory");
+  else if constexpr (sizeof(T) == 8)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(target), "l"(from), "r"(bytes) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(target), "l"(from), "r"(bytes) : "memory");
+}
+MICA_DEVICE void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
 /// Throws Error unless `status` is success: "[cuda] <what> failed at matmul.cu:12: out of memory".
 void check_cuda(cudaError_t status, const char* what, Site where = Site::here());
 /// Throws Error for a launch of `kernel` that was refused.
 [[noreturn]] void launch_failed(cudaError_t status, const void* kernel, const Grid& grid);
+
+/// Whether MICA_CUDA_DEBUG=1 is in the environment: each launch then waits for its kernel.
+bool debugging();
+/// Waits for a kernel that has been launched, and throws Error, which names it, where it went wrong.
+void finish_launch(const void* kernel, const Grid& grid, void* stream);
 
 /// Runs `kernel` on `stream` of the current device, with `args` converted to its parameters. Throws Error, which names
 /// kernel, file and line, where the launch is refused.
@@ -154,6 +183,8 @@ void launch(void (*kernel)(Parameters...), const Grid& grid, Dim3 block, size_t 
         values);
   if (status != cudaSuccess) [[unlikely]]
     launch_failed(status, function, grid);
+  if (debugging()) [[unlikely]]
+    finish_launch(function, grid, stream);
 }
 
 }  // namespace mica::kernels::cuda

@@ -152,6 +152,14 @@ MICA_KERNEL(32) void uninitialised_kernel(float* y) {
   MICA_SHARED(float, value, [1]);
   *y = value[0];
 }
+MICA_KERNEL(32) void copies_kernel(bool wait, const float* x, float* y) {
+  MICA_SHARED(float, value, [32]);
+  const int t = static_cast<int>(thread_index().x);
+  copy_async(&value[t], &x[t], t < 20);
+  if (wait) wait_for_copies();
+  barrier();
+  y[t] = value[31 - t];
+}
 MICA_KERNEL(1) void nested_kernel() { launch(exits_kernel, 1, {64}, 0, nullptr); }
 MICA_KERNEL(1024) void too_much_shared_kernel() {
   MICA_SHARED(char, bytes, [48 * 1024 + 1]);
@@ -468,6 +476,17 @@ TEST_CASE("emulated: shared memory is checked and starts as NaN") {
   float y = 0;
   launch(uninitialised_kernel, 1, {1}, 0, nullptr, &y);
   CHECK(y != y);
+}
+
+TEST_CASE("emulated: copies that are not waited for have not arrived") {
+  const std::vector<float> x(32, 5.0f);
+  std::vector<float> y(32);
+  launch(copies_kernel, 1, {32}, 0, nullptr, true, x.data(), y.data());
+  CHECK(y[12] == 5);
+  CHECK(y[11] == 0);
+  launch(copies_kernel, 1, {32}, 0, nullptr, false, x.data(), y.data());
+  CHECK(y[12] != y[12]);
+  CHECK(y[11] != y[11]);
 }
 
 TEST_CASE("emulated: launches that CUDA would refuse") {
