@@ -1,5 +1,4 @@
-// The table of this backend: a line for each kernel that is written. Those of the list that are not stay empty, and
-// kernels.h says so when one is called.
+// The table of this backend, made from the list of kernels: one that is not written does not link.
 #include "cuda/core/runtime.h"
 #include "cuda/table.h"
 
@@ -9,7 +8,9 @@ namespace {
 
 const Table& make_table(const char* backend) {
   static Table table(backend);
-  table.matmul = MICA_CUDA_BACKEND::matmul;
+#define KERNEL(name, parameters) table.name = MICA_CUDA_BACKEND::name;
+#include "kernels/kernels.def"
+#undef KERNEL
   return table;
 }
 

@@ -67,8 +67,7 @@ Tensor conv2d_max_pool2d(const Tensor& x, const Tensor& w, const Tensor& bias, C
   const kernels::Conv2DArgs conv = ops::conv2d_args(x, w, bias, options);
   const kernels::Pool2DArgs pool =
       ops::pool2d_args("max_pool2d", {conv.n, conv.oh, conv.ow, conv.o}, conv.dtype, window, pool_options);
-  if (!ops::fuses(options.activation) || x.device().type != Device::Type::cpu)
-    return max_pool2d(conv2d(x, w, bias, options), window, pool_options);
+  if (!ops::fuses(options.activation)) return max_pool2d(conv2d(x, w, bias, options), window, pool_options);
   Tensor y = empty({pool.n, pool.oh, pool.ow, pool.c}, {x.dtype(), x.device()});
   Tape* tape = Tape::recording(x, w, bias);
   Tensor index;

@@ -1,14 +1,14 @@
 // Element types.
 #pragma once
 
-#include "mica/core/macros.h"
-
-#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <iosfwd>
 #include <string>
 #include <string_view>
+
+#include "mica/core/macros.h"
 
 namespace MICA_EXPORT mica {
 
@@ -28,12 +28,18 @@ struct BFloat16 {
   uint16_t bits = 0;
 
   BFloat16() = default;
-  explicit BFloat16(float value) {
-    const uint32_t u = std::bit_cast<uint32_t>(value);
+  MICA_HD explicit BFloat16(float value) {
+    uint32_t u;
+    std::memcpy(&u, &value, 4);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+  MICA_HD explicit operator float() const {
+    const uint32_t u = uint32_t{bits} << 16;
+    float value;
+    std::memcpy(&value, &u, 4);
+    return value;
+  }
 };
 
 constexpr size_t size_of(DType dtype) {

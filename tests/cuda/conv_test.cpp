@@ -1,0 +1,147 @@
+// The CUDA convolutions, emulated, beside the CPU's: what the tests of the ops do not reach, which are sizes that cross
+// tiles, each way of reading memory, and every combination of strides, dilation, padding and groups.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "support/devices.h"
+
+using namespace mica;
+using namespace mica::kernels;
+
+namespace {
+
+template <class T>
+using Values = std::vector<T>;
+
+template <class T>
+Values<T> numbers(int64_t count, int64_t salt) {
+  Values<T> values(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) values[i] = static_cast<T>(((i + salt) * 7919 + 13) % 101 - 50) / 32;
+  return values;
+}
+
+template <class T>
+double difference(const Values<T>& a, const Values<T>& b) {
+  double worst = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const double d =
+        std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])) / (1 + std::abs(static_cast<double>(b[i])));
+    worst = d <= worst ? worst : d != d ? HUGE_VAL : d;
+  }
+  return worst;
+}
+
+struct Side {
+  int64_t size, window, stride = 1, dilation = 1, pad = 0;
+  int64_t count() const { return (size + 2 * pad - (window - 1) * dilation - 1) / stride + 1; }
+};
+
+Conv2DArgs conv(DType dtype, int64_t n, Side h, Side w, int64_t c, int64_t o, int64_t groups = 1) {
+  return {.dtype = dtype,
+          .n = n,
+          .h = h.size,
+          .w = w.size,
+          .c = c,
+          .o = o,
+          .kh = h.window,
+          .kw = w.window,
+          .sh = h.stride,
+          .sw = w.stride,
+          .oh = h.count(),
+          .ow = w.count(),
+          .pad_top = h.pad,
+          .pad_left = w.pad,
+          .dh = h.dilation,
+          .dw = w.dilation,
+          .groups = groups};
+}
+
+// `shift` elements from where memory is aligned.
+template <class T>
+void check_conv(Conv2DArgs args, int64_t shift = 0) {
+  args.dtype = dtype_of<T>;
+  CAPTURE(args.h);
+  CAPTURE(args.w);
+  CAPTURE(args.c);
+  CAPTURE(args.o);
+  CAPTURE(args.kh);
+  CAPTURE(args.sh);
+  CAPTURE(args.dh);
+  CAPTURE(args.groups);
+  const int64_t xs = args.n * args.h * args.w * args.c, ws = args.kh * args.kw * args.c / args.groups * args.o,
+                ys = args.n * args.oh * args.ow * args.o;
+  const Values<T> x = numbers<T>(xs + shift, 1), w = numbers<T>(ws + shift, 2), bias = numbers<T>(args.o, 3),
+                  dy = numbers<T>(ys + shift, 4);
+  const double tolerance = sizeof(T) == 4 ? 1e-4 : 1e-12;
+  const auto each_device = [&](const auto& run) {
+    Values<T> results[2];
+    for (Device device : {Device::cpu(), test::emulated_device()}) {
+      Context ctx = context(device);
+      Values<T>& y = results[device.type == Device::Type::cpu];
+      run(ctx, table(device), y);
+    }
+    CHECK(difference(results[0], results[1]) < tolerance);
+  };
+  for (UnaryOp activation : {UnaryOp::identity, UnaryOp::relu, UnaryOp::tanh}) {
+    args.activation = activation;
+    each_device([&](Context& ctx, const Table& k, Values<T>& y) {
+      y = numbers<T>(ys + shift, 5);
+      k.conv2d(ctx, args, x.data() + shift, w.data() + shift, activation == UnaryOp::relu ? nullptr : bias.data(),
+               y.data() + shift);
+    });
+  }
+  for (Write write : {Write::overwrite, Write::accumulate}) {
+    each_device([&](Context& ctx, const Table& k, Values<T>& dx) {
+      dx = numbers<T>(xs + shift, 6);
+      k.conv2d_gradient(ctx, args, nullptr, w.data() + shift, dy.data() + shift, dx.data() + shift, write, nullptr,
+                        write);
+    });
+    each_device([&](Context& ctx, const Table& k, Values<T>& dw) {
+      dw = numbers<T>(ws + shift, 7);
+      k.conv2d_gradient(ctx, args, x.data() + shift, nullptr, dy.data() + shift, nullptr, write, dw.data() + shift,
+                        write);
+    });
+  }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("emulated convolution: strides, dilation, padding, groups", T, float, double) {
+  const Conv2DArgs cases[] = {
+      conv(float32, 2, {7, 3, 1, 1, 1}, {9, 3, 1, 1, 1}, 3, 5),
+      conv(float32, 2, {7, 3, 2, 1, 1}, {8, 3, 2, 1, 1}, 4, 8),
+      conv(float32, 1, {11, 3, 2, 3, 2}, {10, 2, 3, 2, 1}, 6, 4, 2),
+      conv(float32, 2, {9, 3, 2, 2, 0}, {9, 3, 4, 2, 3}, 8, 12, 2),  // phases without taps
+      conv(float32, 1, {6, 2, 3}, {5, 1, 3}, 4, 4),                  // pixels that no window reads
+      conv(float32, 2, {5, 1}, {4, 1}, 8, 6),                        // a product
+      conv(float32, 2, {6, 5, 6, 1, 2}, {7, 7, 1, 1, 3}, 1, 36),
+      conv(float32, 1, {3, 3, 1, 40, 40}, {3, 3, 1, 50, 50}, 4, 4),  // only the middle taps meet the image
+  };
+  for (const Conv2DArgs& args : cases) {
+    check_conv<T>(args);
+    check_conv<T>(args, 1);
+  }
+}
+
+TEST_CASE_TEMPLATE("emulated convolution: depthwise", T, float, double) {
+  const Conv2DArgs cases[] = {
+      conv(float32, 2, {7, 3, 1, 1, 1}, {9, 3, 1, 1, 1}, 8, 8, 8),
+      conv(float32, 2, {8, 3, 2, 1, 1}, {7, 3, 2, 2, 2}, 36, 36, 36),
+      conv(float32, 3, {9, 5, 1, 1, 2}, {9, 5, 1, 1, 2}, 3, 6, 3),  // two results a channel
+      conv(float32, 2, {9, 2, 3, 2, 1}, {11, 7, 1, 1, 3}, 5, 5, 5),
+  };
+  for (const Conv2DArgs& args : cases) {
+    check_conv<T>(args);
+    check_conv<T>(args, 1);
+  }
+}
+
+TEST_CASE("emulated convolution: each tile") {
+  check_conv<float>(conv(float32, 3, {20, 3, 1, 1, 1}, {20, 3, 1, 1, 1}, 16, 72));   // 64 x 64, and splits
+  check_conv<float>(conv(float32, 1, {6, 3, 1, 1, 1}, {5, 3, 1, 1, 1}, 36, 132));    // 32 x 128
+  check_conv<float>(conv(float32, 5, {14, 3, 1, 1, 1}, {14, 3, 1, 1, 1}, 20, 24));   // 128 x 32
+  check_conv<float>(conv(float32, 98, {16, 2, 1, 1, 0}, {17, 2, 1, 1, 0}, 4, 132));  // 128 x 128
+}
