@@ -21,6 +21,7 @@ struct Arguments {
   int64_t batch_size = 128;
   uint64_t seed = 0;
   int threads = 0;
+  std::string device = "cpu";
   std::string data = MICA_EXAMPLE_DATA "/mnist";
   std::string save = "mnist.safetensors";
   double require_accuracy = 0;
@@ -29,6 +30,7 @@ struct Arguments {
 int run(const Arguments& arguments) {
   set_seed(arguments.seed);
   if (arguments.threads > 0) set_num_threads(arguments.threads);
+  set_default_device(Device::named(arguments.device));
 
   const auto [train, test] = data::mnist(arguments.data);
   const Tensor train_targets = one_hot(train.labels, 10), test_targets = one_hot(test.labels, 10);
@@ -88,6 +90,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch-size", arguments.batch_size, "Images a step")->check(CLI::Range(1, 60000));
   app.add_option("--seed", arguments.seed, "Of weights and order");
   app.add_option("--threads", arguments.threads, "0: as many as processors")->check(CLI::Range(0, 256));
+  app.add_option("--device", arguments.device, "cpu, cuda or cuda:<number>");
   app.add_option("--data", arguments.data, "Folder of the four IDX files");
   app.add_option("--save", arguments.save, "Where the model goes");
   app.add_option("--require-accuracy", arguments.require_accuracy, "Fail below this test accuracy")

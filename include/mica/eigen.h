@@ -27,11 +27,11 @@ Eigen::Map<RowMajorMatrix<T>> as_mutable_matrix(Tensor& x) {
   return {x.mutable_data<T>(), columns > 0 ? x.elements() / columns : 0, columns};
 }
 
-/// A copy of an Eigen matrix or vector as a tensor [rows, columns].
+/// A copy of an Eigen matrix or vector as a tensor [rows, columns] on the CPU.
 template <class Derived>
 Tensor from_eigen(const Eigen::MatrixBase<Derived>& matrix) {
   using T = typename Derived::Scalar;
-  Tensor x = empty({matrix.rows(), matrix.cols()}, {dtype_of<T>});
+  Tensor x = empty({matrix.rows(), matrix.cols()}, {dtype_of<T>, Device::cpu()});
   as_mutable_matrix<T>(x) = matrix;
   return x;
 }

@@ -1,9 +1,11 @@
 // Devices by name.
 #include "mica/core/device.h"
 
+#include <atomic>
+#include <charconv>
 #include <ostream>
 
-#include "core/device_runtime.h"
+#include "core/stream_state.h"
 #include "kernels/kernels.h"
 #include "mica/core/error.h"
 
@@ -15,6 +17,7 @@ Device Device::cuda(int index) {
   check(count > 0, "device", "no CUDA GPU can be used on this machine (no GPU, or no driver)");
   check(index >= 0 && index < count, "device", "cuda:", index, " does not exist: this machine has ", count,
         " CUDA GPUs");
+  detail::device_runtime({Type::cuda, 0}).check_usable(index);
   return {Type::cuda, static_cast<int8_t>(index)};
 }
 
@@ -23,7 +26,35 @@ Device Device::cuda_emulated() {
   return {Type::cuda_emulated, 0};
 }
 
+Device Device::named(std::string_view name) {
+  if (name == "cpu") return cpu();
+  if (name == "cuda-emulated") return cuda_emulated();
+  if (name == "cuda") return cuda();
+  constexpr std::string_view kNumbered = "cuda:";
+  int index = -1;
+  if (name.starts_with(kNumbered) && name.size() > kNumbered.size()) {
+    const char* const end = name.data() + name.size();
+    const auto [rest, error] = std::from_chars(name.data() + kNumbered.size(), end, index);
+    if (error != std::errc() || rest != end) index = -1;
+  }
+  check(index >= 0, "device", "there is no device \"", name, "\": the names are cpu, cuda and cuda:<number>");
+  return cuda(index);
+}
+
 int Device::cuda_count() { return detail::cuda_device_count(); }
+
+namespace {
+std::atomic<Device> made_on{Device::cpu()};
+}
+
+Device default_device() { return made_on.load(std::memory_order_relaxed); }
+
+void set_default_device(Device device) {
+  kernels::table(device);
+  detail::current_state(device);  // says if there is no such device
+  detail::device_runtime(device).check_usable(device.index);
+  made_on.store(device, std::memory_order_relaxed);
+}
 
 std::string to_string(Device device) {
   switch (device.type) {

@@ -1,13 +1,15 @@
 // Tensors: creation, access, copies between devices. Views and conversions with gradients are ops (ops/view.cpp).
 #include "mica/core/tensor.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "core/device_runtime.h"
+#include "core/stream_state.h"
 #include "core/tensor_access.h"
 #include "kernels/kernels.h"
 #include "mica/autograd/tape.h"
+#include "mica/core/device_memory.h"
 
 namespace MICA_EXPORT mica {
 
@@ -69,7 +71,6 @@ double Tensor::item() const {
 double Tensor::at(std::initializer_list<int64_t> index) const {
   check(defined() && static_cast<int>(index.size()) == rank(), "at", "one index for each axis of ", shape_, ", got ",
         static_cast<uint64_t>(index.size()));
-  check_cpu("at");
   int64_t offset = 0;
   int axis = 0;
   for (const int64_t i : index) {
@@ -78,7 +79,9 @@ double Tensor::at(std::initializer_list<int64_t> index) const {
     offset = offset * size + (i < 0 ? i + size : i);
     ++axis;
   }
-  return element(*this, offset);
+  if (device().type == Device::Type::cpu) return element(*this, offset);
+  const size_t size = size_of(dtype_);
+  return element(TensorAccess::view(*this, static_cast<size_t>(offset) * size, {1}).to(Device::cpu()), 0);
 }
 
 Tensor Tensor::detach() const { return TensorAccess::view(*this, 0, shape_); }
@@ -105,15 +108,25 @@ void Tensor::copy_from(const Tensor& source) {
         dtype_, " from ", source.shape(), " ", source.dtype());
   void* to = mutable_raw();
   if (to == source.raw() || bytes() == 0) return;
-  if (device().type == Device::Type::cpu && source.device().type == Device::Type::cpu)
+  const bool to_host = device().type == Device::Type::cpu, from_host = source.device().type == Device::Type::cpu;
+  if (to_host && from_host) {
     std::memmove(to, source.raw(), bytes());
-  else
-    detail::copy_between(device(), to, source.device(), source.raw(), bytes());
+    return;
+  }
+  detail::Storage& host = from_host ? *source.storage_ : *storage_;  // or neither is the host's
+  if (host.pinned)                                                   // the copy goes on by itself
+    host.streams.fetch_or(detail::current_state(from_host ? device() : source.device()).bit());
+  detail::copy_between(device(), to, source.device(), source.raw(), bytes(), host.pinned);
 }
 
 Tensor empty(const Shape& shape, TensorOptions options) {
   const size_t bytes = checked_bytes("empty", shape, options.dtype);
   return TensorAccess::make(detail::Storage::create(options.device, bytes), shape, options.dtype);
+}
+
+Tensor empty_pinned(const Shape& shape, DType dtype) {
+  const size_t bytes = checked_bytes("empty_pinned", shape, dtype);
+  return TensorAccess::make(detail::Storage::create_pinned(bytes), shape, dtype);
 }
 
 Tensor empty_like(const Tensor& x) { return empty(x.shape(), {x.dtype(), x.device()}); }
@@ -133,7 +146,7 @@ Tensor arange(double start, double stop, double step, TensorOptions options) {
         "start, stop and step must be finite, and step not 0: ", start, ", ", stop, ", ", step);
   const double count = std::ceil((stop - start) / step);
   check(count < 0x1p46, "arange", "too many elements: ", start, " to ", stop, " by ", step);
-  Tensor x = empty({count > 0 ? static_cast<int64_t>(count) : 0}, {float64});
+  Tensor x = empty({count > 0 ? static_cast<int64_t>(count) : 0}, {float64, Device::cpu()});
   double* values = x.mutable_data<double>();
   for (int64_t i = 0; i < x.elements(); ++i) values[i] = start + static_cast<double>(i) * step;
   return x.to(options.dtype).to(options.device);
@@ -142,7 +155,7 @@ Tensor arange(double start, double stop, double step, TensorOptions options) {
 Tensor linspace(double start, double stop, int64_t count, TensorOptions options) {
   check(std::isfinite(start) && std::isfinite(stop), "linspace", "start and stop must be finite: ", start, ", ", stop);
   check(count >= 0 && count < (int64_t{1} << 46), "linspace", "the count must not be negative or huge, got ", count);
-  Tensor x = empty({count}, {float64});
+  Tensor x = empty({count}, {float64, Device::cpu()});
   double* values = x.mutable_data<double>();
   const double step = count > 1 ? (stop - start) / static_cast<double>(count - 1) : 0;
   for (int64_t i = 0; i < count; ++i) values[i] = start + static_cast<double>(i) * step;
@@ -158,7 +171,7 @@ namespace {
 template <class Test>
 Tensor banded(const char* op, int64_t rows, int64_t columns, TensorOptions options, const Test& test) {
   check(rows >= 0 && columns >= -1, op, "sizes must not be negative: ", rows, ", ", columns);
-  Tensor x = empty({rows, columns < 0 ? rows : columns}, {uint8});
+  Tensor x = empty({rows, columns < 0 ? rows : columns}, {uint8, Device::cpu()});
   uint8_t* values = x.mutable_data<uint8_t>();
   for (int64_t i = 0; x.elements() > 0 && i < rows; ++i)
     for (int64_t j = 0; j < x.dim(1); ++j) *values++ = test(j - i);
@@ -195,7 +208,7 @@ Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey k
 
 Tensor random_bernoulli(const Shape& shape, double p, RandomKey key, TensorOptions options) {
   check(p >= 0 && p <= 1, "random_bernoulli", "the probability must be within [0, 1], got ", p);
-  Tensor x = empty(shape, {uint8});
+  Tensor x = empty(shape, {uint8, Device::cpu()});
   uint8_t* values = x.mutable_data<uint8_t>();
   for (int64_t i = 0; i < x.elements(); ++i) {
     const Philox4 words = philox(key, static_cast<uint64_t>(i));
@@ -207,7 +220,7 @@ Tensor random_bernoulli(const Shape& shape, double p, RandomKey key, TensorOptio
 
 Tensor random_permutation(int64_t n, RandomKey key) {
   check(n >= 0, "random_permutation", "the length must not be negative, got ", n);
-  Tensor x = arange(0, static_cast<double>(n), 1, {int64});
+  Tensor x = arange(0, static_cast<double>(n), 1, {int64, Device::cpu()});
   int64_t* order = x.mutable_data<int64_t>();
   for (int64_t i = n - 1; i > 0; --i) {
     const Philox4 words = philox(key, static_cast<uint64_t>(i));
@@ -217,9 +230,17 @@ Tensor random_permutation(int64_t n, RandomKey key) {
   return x;
 }
 
+namespace {
+Tensor of_doubles(const std::vector<double>& values, const Shape& shape, TensorOptions options) {
+  Tensor x = empty(shape, {float64, Device::cpu()});
+  std::copy(values.begin(), values.end(), x.mutable_data<double>());
+  return x.to(options.dtype).to(options.device);
+}
+}  // namespace
+
 Tensor tensor(std::initializer_list<detail::Number> numbers, TensorOptions options) {
   const std::vector<double> values(numbers.begin(), numbers.end());
-  return tensor(values, {static_cast<int64_t>(values.size())}).to(options.dtype).to(options.device);
+  return of_doubles(values, {static_cast<int64_t>(values.size())}, options);
 }
 
 Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, TensorOptions options) {
@@ -231,9 +252,7 @@ Tensor tensor(std::initializer_list<std::initializer_list<double>> rows, TensorO
           static_cast<uint64_t>(row.size()));
     values.insert(values.end(), row);
   }
-  return tensor(values, {static_cast<int64_t>(rows.size()), static_cast<int64_t>(columns)})
-      .to(options.dtype)
-      .to(options.device);
+  return of_doubles(values, {static_cast<int64_t>(rows.size()), static_cast<int64_t>(columns)}, options);
 }
 
 Tensor detail::copy_to_tensor(const void* values, size_t count, const Shape& shape, DType dtype) {
@@ -241,7 +260,7 @@ Tensor detail::copy_to_tensor(const void* values, size_t count, const Shape& sha
   check(static_cast<int64_t>(count) == shape.elements(), "tensor",
         "the number of values must match the shape: ", static_cast<uint64_t>(count), " values for ", shape);
   Tensor x = empty(shape, {dtype});
-  if (bytes) std::memcpy(TensorAccess::data(x), values, bytes);
+  copy_between(x.device(), TensorAccess::data(x), Device::cpu(), values, bytes);
   return x;
 }
 

@@ -29,6 +29,8 @@ struct TensorAccess {
   static bool unique(const Tensor& x) {
     return x.storage_ && x.storage_->references.load(std::memory_order_acquire) == 1;
   }
+  /// The streams that may be working with the storage.
+  static uint64_t streams(const Tensor& x) { return x.storage_ ? x.storage_->streams.load() : 0; }
   /// For writing results: no version bump (nobody has seen the tensor yet).
   static void* data(Tensor& x) { return const_cast<void*>(x.raw()); }
 };

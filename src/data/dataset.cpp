@@ -5,15 +5,16 @@
 #include <cstring>
 #include <filesystem>
 
+#include "core/device_runtime.h"
 #include "core/tensor_access.h"
 #include "kernels/kernels.h"
 #include "mica/data/idx.h"
+#include "mica/ops/index.h"
 
 namespace MICA_EXPORT mica {
 namespace data {
 
-Tensor Column::rows(int64_t begin, int64_t end) const {
-  const Tensor part = values_.slice(begin, end);
+Tensor Column::batch(const Tensor& part) const {
   if (!scaled()) return part;
   Tensor y = empty(part.shape(), {float32, part.device()});
   Context ctx = context(part.device());
@@ -22,12 +23,22 @@ Tensor Column::rows(int64_t begin, int64_t end) const {
   return y;
 }
 
+Tensor Column::rows(int64_t begin, int64_t end) const { return batch(values_.slice(begin, end)); }
+
 Tensor Column::gather(std::span<const int64_t> indices) const {
   check(defined() && values_.rank() >= 1, "gather", "the column is empty");
-  check(values_.device() == Device::cpu(), "gather", "columns are gathered on the CPU");
   const Shape one = example();
   const int64_t count = one.elements(), n = size();
-  Tensor y = empty(one.with_first(static_cast<int64_t>(indices.size())), {dtype()});
+  for (const int64_t i : indices) check(i >= 0 && i < n, "gather", "example ", i, " is outside of 0..", n - 1);
+  if (const Device device = values_.device(); device != Device::cpu()) {
+    Tensor index = empty({static_cast<int64_t>(indices.size())}, {int64, device});
+    detail::copy_between(device, index.mutable_raw(), Device::cpu(), indices.data(), index.bytes());
+    const Tensor y = batch(take(values_, index, 0));
+    // Who takes it may use another stream than this thread, the loader's.
+    detail::device_runtime(device).synchronize(device.index, context(device).stream);
+    return y;
+  }
+  Tensor y = empty(one.with_first(static_cast<int64_t>(indices.size())), {dtype(), Device::cpu()});
   const size_t from = static_cast<size_t>(count) * size_of(values_.dtype()),
                to = static_cast<size_t>(count) * size_of(dtype());
   const char* in = static_cast<const char*>(values_.raw());
@@ -35,7 +46,6 @@ Tensor Column::gather(std::span<const int64_t> indices) const {
   Context ctx{.device = Device::cpu(), .threads = 1};
   const kernels::Table& k = kernels_for(Device::cpu());
   for (const int64_t i : indices) {
-    check(i >= 0 && i < n, "gather", "example ", i, " is outside of 0..", n - 1);
     if (scaled())
       k.cast(ctx, count, values_.dtype(), in + static_cast<size_t>(i) * from, float32, scale_, offset_, out);
     else if (from)

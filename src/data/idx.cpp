@@ -98,7 +98,7 @@ void swap_elements(Tensor& tensor) {
 
 // What is left of the file, which is known to be there.
 Tensor read_elements(const io::InputFile&, io::RawSource& source, const Header& header) {
-  Tensor tensor = empty(header.shape, {.dtype = header.dtype});
+  Tensor tensor = empty(header.shape, {header.dtype, Device::cpu()});
   source.read(tensor.mutable_raw(), tensor.bytes());
   return tensor;
 }
@@ -120,7 +120,7 @@ Tensor read_elements(const io::InputFile& file, io::GzipSource& source, const He
     chunks.emplace_back(new char[kChunkBytes]);
     read(chunks.back().get(), kChunkBytes);
   }
-  Tensor tensor = empty(header.shape, {.dtype = header.dtype});
+  Tensor tensor = empty(header.shape, {header.dtype, Device::cpu()});
   auto* to = static_cast<char*>(tensor.mutable_raw());
   for (auto& chunk : chunks) {
     std::memcpy(to, chunk.get(), kChunkBytes);

@@ -283,7 +283,7 @@ Tensor TableEncoder::encode(const Table& table) const {
   const State& s = state("encode");
   std::vector<Source> sources;
   for (const EncodedField& field : s.fields) sources.push_back(source("encode", table, field));
-  Tensor y = zeros({table.rows(), s.features});
+  Tensor y = zeros({table.rows(), s.features}, {float32, Device::cpu()});
   float* out = y.mutable_data<float>();
   for (int64_t row = 0; row < table.rows(); ++row, out += s.features)
     for (size_t i = 0; i < sources.size(); ++i) {
@@ -305,7 +305,7 @@ Tensor TableEncoder::encode(const Row& row) const {
     check(!values[place], "encode", "field ", Quoted{name}, " comes twice");
     values[place] = &value;
   }
-  Tensor y = zeros({1, s.features});
+  Tensor y = zeros({1, s.features}, {float32, Device::cpu()});
   float* out = y.mutable_data<float>();
   for (size_t i = 0; i < values.size(); ++i) {
     const EncodedField& field = s.fields[i];

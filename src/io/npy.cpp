@@ -135,7 +135,7 @@ class FileSource final : public ByteSource {
 
 Tensor read_npy(ByteSource& source) {
   const NpyHeader header = read_npy_header(source);
-  Tensor tensor = empty(header.shape, {.dtype = header.dtype});
+  Tensor tensor = empty(header.shape, {header.dtype, Device::cpu()});
   if (header.bytes > 0) read_elements(source, header, TensorAccess::data(tensor));
   return tensor;
 }

@@ -148,7 +148,7 @@ size_t StoredTensors::index(std::string_view wanted) const {
 }
 
 Tensor StoredTensors::read(size_t i) const {
-  Tensor tensor = mica::empty(shape(i), {.dtype = dtype(i)});
+  Tensor tensor = mica::empty(shape(i), {dtype(i), Device::cpu()});
   state_->file.read_at(state_->data_begin + entry(i).begin, TensorAccess::data(tensor), tensor.bytes());
   return tensor;
 }

@@ -34,7 +34,7 @@ class Path : public StateVisitor {
 
 // `bytes` of values as a tensor of its own.
 Tensor tensor_of(const void* values, size_t bytes, const Shape& shape, DType dtype) {
-  Tensor tensor = empty(shape, {dtype});
+  Tensor tensor = empty(shape, {dtype, Device::cpu()});
   if (bytes > 0) std::memcpy(tensor.mutable_raw(), values, bytes);
   return tensor;
 }

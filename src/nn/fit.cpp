@@ -34,10 +34,10 @@ void check_examples(const char* op, const std::vector<Input>& inputs, const data
   check_examples(op, inputs, x);
 }
 
-// The layer's result on examples [begin, end).
-Tensor forward_rows(const Layer& layer, const data::Columns& x, int64_t begin, int64_t end, Call& call) {
+// The layer's result, on `device`, on examples [begin, end).
+Tensor forward_rows(const Layer& layer, Device device, const data::Columns& x, int64_t begin, int64_t end, Call& call) {
   ops::Small<Tensor> inputs;
-  for (const data::Column& column : x) inputs.add(column.rows(begin, end));
+  for (const data::Column& column : x) inputs.add(column.rows(begin, end).to(device));
   return layer.join(inputs.span(), call);
 }
 
@@ -117,8 +117,9 @@ Logs Model::evaluate(const data::Columns& x, const data::Column& y, EvaluateOpti
   for (int64_t begin = 0; begin < x.size(); begin += options.batch_size) {
     const int64_t end = std::min(begin + options.batch_size, x.size());
     CallScope scope(CallScope::Inference{});
-    const Tensor prediction = forward_rows(s.layer, x, begin, end, scope.call()), target = y.rows(begin, end);
-    meter.update(s.loss(prediction, target).item() + added, prediction, target);
+    const Tensor prediction = forward_rows(s.layer, s.device, x, begin, end, scope.call());
+    const Tensor target = y.rows(begin, end);
+    meter.update(s.loss(prediction, target.to(s.device)).item() + added, prediction, target);
   }
   Logs logs;
   meter.write(logs, true);
@@ -137,7 +138,7 @@ Tensor Model::predict(const data::Columns& x, PredictOptions options) const {
   for (int64_t begin = 0; begin == 0 || begin < x.size(); begin += options.batch_size) {
     const int64_t end = std::min(begin + options.batch_size, x.size());
     CallScope scope(CallScope::Inference{});
-    Tensor y = forward_rows(s.layer, x, begin, end, scope.call());
+    Tensor y = forward_rows(s.layer, s.device, x, begin, end, scope.call()).to(x[0].values().device());
     if (end == x.size() && begin == 0) {  // a model that only reshapes returns what it was given
       const bool given =
           std::any_of(x.begin(), x.end(), [&](const auto& c) { return y.shares_storage_with(c.values()); });

@@ -37,7 +37,7 @@ bool has_parameter(Initializer::Rule rule) { return rule >= Initializer::Rule::c
 // Normal numbers, each drawn until it is within two deviations.
 Tensor truncated_normal(const Shape& shape, double stddev, RandomKey key) {
   constexpr int kTries = 16;  // each fails with probability 0.046
-  Tensor x = empty(shape);
+  Tensor x = empty(shape, {float32, Device::cpu()});
   float* values = x.mutable_data<float>();
   for (int64_t i = 0; i < x.elements(); ++i) {
     double z = 3;
@@ -56,7 +56,7 @@ Tensor orthogonal(const Shape& shape, double gain, RandomKey key) {
   check(shape.rank() >= 2, "orthogonal", "the parameter must have at least 2 axes, got ", shape);
   const int64_t columns = shape[-1], rows = columns > 0 ? shape.elements() / columns : 0;
   const int64_t count = std::min(rows, columns), length = std::max(rows, columns);
-  Tensor vectors = random_normal({count, length}, 0, 1, key, {float64});
+  Tensor vectors = random_normal({count, length}, 0, 1, key, {float64, Device::cpu()});
   double* q = vectors.mutable_data<double>();
   for (int64_t i = 0; i < count; ++i) {
     double* v = q + i * length;

@@ -190,13 +190,16 @@ Shape build(Layer& layer, std::span<const Input> inputs, uint64_t seed) {
   check(layer.defined(), "build", "the layer is empty");
   name_parameters(layer, seed);
   std::vector<Parameter> made = parameters(layer);
+  Device device = default_device();  // or that of a parameter that there is already
+  for (const Parameter& p : made)
+    if (p.defined()) device = p.value().device();
   std::erase_if(made, [](const Parameter& p) { return p.defined(); });
   CallScope scope(CallScope::Building{seed});
   Tensor y;
   try {
     Tape tape;  // sees which parameters are used
     Tensors xs;
-    for (const Input& input : inputs) xs.push_back(zeros(input.shape.with_first(1), {input.dtype}));
+    for (const Input& input : inputs) xs.push_back(zeros(input.shape.with_first(1), {input.dtype, device}));
     y = layer.join(xs, scope.call());
     const std::vector<Parameter> listed = parameters(layer);
     tape.for_each_leaf([&](const mica::detail::Leaf& leaf) {

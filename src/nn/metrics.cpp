@@ -204,7 +204,7 @@ Tensor confusion_matrix(const Tensor& prediction, const Tensor& target, int64_t 
   }
   guess = ops::checked_labels(kOp, guess, classes);
   truth = ops::checked_labels(kOp, truth, classes);
-  Tensor counts = zeros({classes, classes}, {int64});
+  Tensor counts = zeros({classes, classes}, {int64, Device::cpu()});
   int64_t* out = counts.mutable_data<int64_t>();
   for (int64_t i = 0; i < truth.elements(); ++i) ++out[truth.data<int64_t>()[i] * classes + guess.data<int64_t>()[i]];
   return counts;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/counts.h"
+#include "kernels/kernels.h"
 #include "mica/autograd/tape.h"
 #include "mica/nn/key_value_cache.h"
 #include "nn/model_state.h"
@@ -39,6 +40,39 @@ std::vector<Input> named_inputs(std::span<const Input> inputs) {
   return named;
 }
 
+namespace {
+
+class Mover final : public Visitor {
+ public:
+  explicit Mover(Device device) : device_(device) {}
+
+ private:
+  void parameter(const char*, Parameter& p) override {
+    if (!p.defined() || p.value().device() == device_) return;
+    p.zero_gradient();
+    p.value() = p.value().to(device_);
+  }
+  void buffer(const char*, Buffer& b) override {
+    if (b.value().defined()) b.value() = b.value().to(device_);
+  }
+  void carry(const char*, Carry& c) override {
+    for (Tensor& kept : c.value()) kept = kept.to(device_);
+  }
+
+  Device device_;
+};
+
+void move(Layer& layer, Device device) {
+  const std::vector<Parameter> all = parameters(layer);
+  const auto there = [&](const Parameter& p) { return p.value().device() == device; };
+  Mover mover(device);
+  const bool stay = std::all_of(all.begin(), all.end(), there);
+  layer.visit(mover);
+  if (!stay) pack(all);
+}
+
+}  // namespace
+
 Model::Model(Layer layer) : state_(std::make_shared<State>()) {
   check(layer.defined(), "model", "the layer is empty");
   state_->layer = std::move(layer);
@@ -53,6 +87,7 @@ void Model::build(std::span<const Input> inputs, uint64_t seed) {
   nn::build(state_->layer, named, seed);
   state_->inputs = std::move(named);
   state_->built = true;
+  move(state_->layer, state_->device);
   if (state_->optimizer.defined()) state_->optimizer.attach(parameters());
 }
 
@@ -119,6 +154,7 @@ void Model::visit(Visitor& v) {
     own->layer = state_->layer.copy();
     own->inputs = state_->inputs;
     own->built = state_->built;
+    own->device = state_->device;
     own->preprocess = state_->preprocess;
     own->step = state_->step.load(std::memory_order_relaxed);
     own->epochs = state_->epochs;
@@ -160,8 +196,8 @@ void Model::visit_state(StateVisitor& v) {
   s.layer.visit(streams);
   const std::vector<Parameter> all = parameters();
   // Tensors, whose shapes are checked before anything is set.
-  Tensor keys = empty({static_cast<int64_t>(streams.found.size())}, {int64});
-  Tensor trainable = empty({static_cast<int64_t>(all.size())}, {uint8});
+  Tensor keys = empty({static_cast<int64_t>(streams.found.size())}, {int64, Device::cpu()});
+  Tensor trainable = empty({static_cast<int64_t>(all.size())}, {uint8, Device::cpu()});
   for (size_t i = 0; i < streams.found.size(); ++i)
     keys.mutable_data<int64_t>()[i] = static_cast<int64_t>(streams.found[i].key(0).stream);
   for (size_t i = 0; i < all.size(); ++i) trainable.mutable_data<uint8_t>()[i] = all[i].trainable();
@@ -199,32 +235,14 @@ void Model::set_trainable(bool trainable) {
   for (const Parameter& p : parameters()) p.set_trainable(trainable);
 }
 
-namespace {
-class Mover final : public Visitor {
- public:
-  explicit Mover(Device device) : device_(device) {}
-
- private:
-  void buffer(const char*, Buffer& b) override {
-    if (b.value().defined()) b.value() = b.value().to(device_);
-  }
-  void carry(const char*, Carry& c) override {
-    for (Tensor& kept : c.value()) kept = kept.to(device_);
-  }
-  Device device_;
-};
-}  // namespace
-
 void Model::to(Device device) {
   check(!state_->optimizer.defined(), "to", "the model is compiled: move it before, since the optimizer's state stays");
-  for (const Parameter& p : parameters()) {
-    p.zero_gradient();
-    if (p.defined()) p.value() = p.value().to(device);
-  }
-  Mover mover(device);
-  state_->layer.visit(mover);
-  pack(parameters());
+  kernels::table(device);  // throws where there is no such device
+  state_->device = device;
+  if (state_->built) move(state_->layer, device);
 }
+
+Device Model::device() const { return state_->device; }
 
 }  // namespace nn
 }  // namespace mica

@@ -14,6 +14,7 @@ struct Model::State {
   Layer layer;
   std::vector<Input> inputs;  // none: not known yet
   bool built = false;
+  Device device = default_device();
   data::TableEncoder preprocess;
   optim::Optimizer optimizer;
   losses::Loss loss;

@@ -41,7 +41,7 @@ void set_tensors(Layer& layer, const io::SafetensorsFile& file, bool rebind) {
   size_t next = 0;
   for_tensors(layer, [&](const std::string&, Tensor& value) {
     if (rebind)
-      value = std::move(values[next++]);
+      value = values[next++].to(default_device());
     else
       value.copy_from(values[next++]);
   });

@@ -45,7 +45,7 @@ Tensor classes_of(Targets kind, const Tensor& target) {
   if (kind == Targets::labels) return t.to(int64);
   const Tensor values = t.to(t.dtype() == float64 ? float64 : float32);
   if (kind == Targets::one_hot) return argmax(values);
-  Tensor classes = empty(target.shape(), {int64});
+  Tensor classes = empty(target.shape(), {int64, Device::cpu()});
   int64_t* out = classes.mutable_data<int64_t>();
   for (int64_t i = 0; i < values.elements(); ++i)
     out[i] = values.dtype() == float64 ? values.data<double>()[i] > 0.5 : values.data<float>()[i] > 0.5f;
@@ -61,7 +61,7 @@ Tensor weights_by_class(const Tensor& prediction, const Tensor& target, const Te
   check(given == classes, "class_weights", "there must be one weight for each of the ", classes, " classes, got ",
         given);
   const Tensor labels = ops::checked_labels("class_weights", classes_of(kind, target), classes);
-  Tensor weights = empty(labels.shape());
+  Tensor weights = empty(labels.shape(), {float32, Device::cpu()});
   float* out = weights.mutable_data<float>();
   for (int64_t i = 0; i < labels.elements(); ++i)
     out[i] = static_cast<float>(class_weights[static_cast<size_t>(labels.data<int64_t>()[i])]);

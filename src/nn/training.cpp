@@ -219,14 +219,17 @@ void Training::train_epoch(data::Loader& loader) {
 }
 
 void Training::train_batch() {
+  for (size_t i = 0; i < inputs_; ++i) batch_[i] = batch_[i].to(s_.device);
   const std::span<const Tensor> xs(batch_.data(), inputs_);
-  const Tensor& y = batch_[inputs_];
+  const Tensor& target = batch_[inputs_];
+  const Tensor y = target.to(s_.device);
   const CallScope::Training step{s_.step.fetch_add(1, std::memory_order_relaxed), options_.seed};
   Tape tape;
   CallScope scope(step);
   const Tensor prediction = s_.layer.join(xs, scope.call());
   Tensor weights = batch_.size() > inputs_ + 1 ? batch_[inputs_ + 1] : Tensor();
-  if (!options_.class_weights.empty()) weights = weights_by_class(prediction, y, weights, options_.class_weights);
+  if (!options_.class_weights.empty()) weights = weights_by_class(prediction, target, weights, options_.class_weights);
+  if (weights.defined()) weights = weights.to(s_.device);
   const Tensor plain = s_.loss(prediction, y, weights), extra = penalty(regularized_);
   const Tensor loss = extra.defined() ? plain + extra : plain;
   const double value = loss.item();
@@ -234,7 +237,7 @@ void Training::train_batch() {
     const FailedStep failed(value, step, s_.layer, s_.loss, parameters_, xs, y, weights);
     for (const auto& c : options_.callbacks) c->on_nonfinite_loss(at_, failed);
   }
-  meter_.update(value, prediction, y);  // a metric that throws leaves the weights as they were
+  meter_.update(value, prediction, target);  // a metric that throws leaves the weights as they were
   tape.backward(loss);
   s_.optimizer.step();
   s_.optimizer.zero_grad();

@@ -106,7 +106,7 @@ Tensor one_hot(const Tensor& labels, int64_t classes) {
   check(classes >= 1 && classes < (int64_t{1} << 40), "one_hot", "there must be at least one class, got ", classes);
   check(labels.defined(), "one_hot", "the labels are undefined");
   const Tensor wide = ops::checked_labels("one_hot", labels.to(Device::cpu()), classes);
-  Tensor y = zeros(ops::with_axis("one_hot", labels.shape(), -1, classes));
+  Tensor y = zeros(ops::with_axis("one_hot", labels.shape(), -1, classes), {float32, Device::cpu()});
   float* out = y.mutable_data<float>();
   const int64_t* values = wide.data<int64_t>();
   for (int64_t i = 0; i < wide.elements(); ++i) out[i * classes + values[i]] = 1;

@@ -239,7 +239,7 @@ namespace {
 
 // Positions along an axis of n elements that a border of repeated ones reads.
 Tensor border(const PadWidth& width, int64_t n, PadMode mode) {
-  Tensor index = empty({width.before + n + width.after}, {int64});
+  Tensor index = empty({width.before + n + width.after}, {int64, Device::cpu()});
   auto* at = index.mutable_data<int64_t>();
   for (int64_t i = -width.before; i < n + width.after; ++i) {
     if (mode == PadMode::edge)

@@ -19,7 +19,7 @@ double centre(int64_t i, int64_t from, int64_t to) {
 
 Tensor nearest(const Tensor& x, int axis, int64_t to) {
   const int64_t from = x.dim(axis);
-  Tensor index = empty({to}, {int64});
+  Tensor index = empty({to}, {int64, Device::cpu()});
   for (int64_t i = 0; i < to; ++i)  // exact: floor((i + 1/2) * from / to)
     index.mutable_data<int64_t>()[i] = std::min(from - 1, (2 * i + 1) * from / (2 * to));
   return take(x, index.to(x.device()), axis);
@@ -28,7 +28,8 @@ Tensor nearest(const Tensor& x, int axis, int64_t to) {
 Tensor linear(const Tensor& x, int axis, int64_t to) {
   const int64_t from = x.dim(axis);
   const Shape along = ops::with_size({1, 1, 1, 1}, axis, to);  // `to` at the axis, 1 elsewhere
-  Tensor low = empty({to}, {int64}), high = empty({to}, {int64}), weight = empty({to}, {float64});
+  const TensorOptions integers{int64, Device::cpu()};
+  Tensor low = empty({to}, integers), high = empty({to}, integers), weight = empty({to}, {float64, Device::cpu()});
   for (int64_t i = 0; i < to; ++i) {
     const double at = std::max(0.0, centre(i, from, to)), floor = std::floor(at);
     low.mutable_data<int64_t>()[i] = static_cast<int64_t>(floor);

@@ -20,7 +20,8 @@ Tensor square_with_error(const Tensor& x, double factor, int64_t first = 0) {
       "mine", {x}, [&] { return square(x); },
       [=](const Tensor& dy) {
         Tensor dx = 2 * x * dy;
-        for (int64_t i = first; i < dx.elements(); ++i) dx.mutable_data<double>()[i] *= factor;
+        const std::vector<double> right = doubles(dx);
+        for (int64_t i = first; i < dx.elements(); ++i) put(dx, i, right[static_cast<size_t>(i)] * factor);
         return dx;
       });
 }
@@ -87,8 +88,8 @@ TEST_CASE("gradcheck leaves its inputs and the tape outside as they were") {
 
 TEST_CASE("gradcheck refuses inputs that are not float64, and results that depend on none") {
   const auto f = [](const Tensors& x) { return x[0] * 2; };
-  CHECK(error_text([&] { gradcheck(f, {ones({2})}); }) == "[gradcheck] inputs must be float64 on the CPU");
-  CHECK(error_text([&] { gradcheck(f, {Tensor()}); }) == "[gradcheck] inputs must be float64 on the CPU");
+  CHECK(error_text([&] { gradcheck(f, {ones({2})}); }) == "[gradcheck] inputs must be float64");
+  CHECK(error_text([&] { gradcheck(f, {Tensor()}); }) == "[gradcheck] inputs must be float64");
   CHECK(error_text([&] { gradcheck([](const Tensors&) { return ones({2}, {float64}); }, {sample({2})}); }) ==
         "[gradcheck] the result does not depend on the inputs through recorded ops");
 }

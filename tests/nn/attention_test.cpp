@@ -27,7 +27,11 @@ using namespace mica::test;
 
 namespace {
 
-const Tensor kX = sample({2, 5, 6}, float32, 1);
+// Made when it is asked for: the default device is not known before main().
+const Tensor& example() {
+  static const Tensor x = sample({2, 5, 6}, float32, 1);
+  return x;
+}
 
 Tensor steps(const Tensor& x, int64_t begin, int64_t end) { return slice(x, {{}, {begin, end}}); }
 
@@ -52,21 +56,21 @@ TEST_CASE("self-attention is the op between two products, with heads of a size o
   nn::build(layer, {5, 6}, 1);
   CHECK(layer.qkv().kernel().shape() == Shape{6, 24});
   CHECK(layer.output().kernel().shape() == Shape{8, 6});
-  const Tensor qkv = dense(kX, layer.qkv().kernel().value(), layer.qkv().bias().value());
+  const Tensor qkv = dense(example(), layer.qkv().kernel().value(), layer.qkv().bias().value());
   const Tensor turned = rotary(qkv.reshape({2, 5, 6, 4}), {.heads = 4}).reshape({2, 5, 24});
   const Tensor y = self_attention(turned, 2, {.causal = true});
-  CHECK(same_bits(layer(kX), dense(y, layer.output().kernel().value(), layer.output().bias().value())));
+  CHECK(same_bits(layer(example()), dense(y, layer.output().kernel().value(), layer.output().bias().value())));
 }
 
 TEST_CASE("layers of several inputs are called on tensors as well") {
   nn::MultiHeadCrossAttention cross(2);
   nn::Layer erased = cross;
   nn::build(erased, std::vector<nn::Input>{nn::Input({5, 6}), nn::Input({3, 4})});
-  const Tensor context = sample({2, 3, 4}, float32, 2), y = cross({kX, context});
+  const Tensor context = sample({2, 3, 4}, float32, 2), y = cross({example(), context});
   CHECK(y.shape() == Shape{2, 5, 6});
-  CHECK(same_bits(erased({kX, context}), y));
+  CHECK(same_bits(erased({example(), context}), y));
   const Tensor hidden = tensor({{1, 1, 0}, {1, 0, 0}}).to(uint8);
-  CHECK(close(cross({kX, context, hidden})[0], cross({kX, slice(context, {{}, {0, 2}})})[0], kSums));
+  CHECK(close(cross({example(), context, hidden})[0], cross({example(), slice(context, {{}, {0, 2}})})[0], kSums));
 }
 
 TEST_CASE("dropout of attention is the op's, keyed by seed, layer and step") {
@@ -75,10 +79,10 @@ TEST_CASE("dropout of attention is the op's, keyed by seed, layer and step") {
   model.build(nn::Input({5, 6}), 7);
   const nn::ModeScope training(nn::Mode::training);
   const uint64_t stream = random_stream(7, "multi_head_self_attention.dropout_stream");
-  const Tensor qkv = dense(kX, layer.qkv().kernel().value(), layer.qkv().bias().value());
+  const Tensor qkv = dense(example(), layer.qkv().kernel().value(), layer.qkv().bias().value());
   for (const uint64_t step : {0, 1, 2}) {
     const Tensor y = self_attention(qkv, 2, {.dropout = 0.5, .key = {stream, step}});
-    CHECK(same_bits(model(kX), dense(y, layer.output().kernel().value(), layer.output().bias().value())));
+    CHECK(same_bits(model(example()), dense(y, layer.output().kernel().value(), layer.output().bias().value())));
   }
 }
 
@@ -94,8 +98,9 @@ TEST_CASE("a mask that is given and padding hide together what each of them hide
     const Tensor given = broadcast_to(pairs.reshape(shape.with_first(1)), shape.with_first(2));
     const Tensor both = logical_and(pairs, padded.reshape({2, 1, 5}));
     const Tensor none_padded = ones({2, 5}, {uint8});
-    CHECK(same_bits(model({kX, padded, given}), model({kX, none_padded, both.reshape(shape.with_first(2))})));
-    CHECK_FALSE(same_bits(model({kX, padded, given}), model({kX, none_padded, given})));
+    CHECK(same_bits(model({example(), padded, given}),
+                    model({example(), none_padded, both.reshape(shape.with_first(2))})));
+    CHECK_FALSE(same_bits(model({example(), padded, given}), model({example(), none_padded, given})));
   }
 }
 
@@ -103,14 +108,14 @@ TEST_CASE("a step that may attend to nothing gets the output's bias") {
   nn::MultiHeadSelfAttention layer(2, {.bias_initializer = nn::init::ones});
   const nn::Symbol x = nn::Input({5, 6}), padding = nn::Input({5}, uint8);
   const nn::Functional model({x, padding}, layer(nn::WithMask()({x, padding})));
-  CHECK(close(model({kX, zeros({2, 5}, {uint8})}), ones({2, 5, 6}), kExact));
+  CHECK(close(model({example(), zeros({2, 5}, {uint8})}), ones({2, 5, 6}), kExact));
 }
 
 TEST_CASE("learned positions add a row of the table to each step") {
   nn::PositionEmbedding layer(7);
   nn::build(layer, {5, 6}, 1);
   CHECK(layer.table().shape() == Shape{7, 6});
-  CHECK(same_bits(layer(kX), kX + layer.table().value().slice(0, 5)));
+  CHECK(same_bits(layer(example()), example() + layer.table().value().slice(0, 5)));
 }
 
 TEST_CASE("generation with a cache, in steps of any number, is a call on the whole sequence") {
@@ -143,9 +148,9 @@ TEST_CASE("prompts of different lengths, padded in front, generate as each by it
   nn::KeyValueCache late(6), never(6);
   const nn::Symbol x = nn::Input({4, 6}), m = nn::Input({4}, uint8);
   const nn::Functional masked({x, m}, nn::MultiHeadSelfAttention(1, {.causal = true})(nn::WithMask()({x, m})));
-  const Tensor first = steps(kX, 0, 3), last = steps(kX, 3, 5), mask = tensor({{1, 1}, {1, 0}}).to(uint8);
+  const Tensor first = steps(example(), 0, 3), last = steps(example(), 3, 5), mask = tensor({{1, 1}, {1, 0}}).to(uint8);
   (void)masked({first, Tensor(ones({2, 3}, {uint8}))}, late);
-  const Tensor all = masked({kX, concat({ones({2, 3}, {uint8}), mask}, 1)});
+  const Tensor all = masked({example(), concat({ones({2, 3}, {uint8}), mask}, 1)});
   CHECK(close(masked({last, mask}, late), steps(all, 3, 5), kSums));
 }
 
@@ -156,18 +161,18 @@ TEST_CASE("a decoder's context is projected once, and kept") {
   const nn::Functional model({x, context}, nn::TransformerDecoderLayer(3, 8, {.norm_first = true})({h, masked}));
   Tensor c = sample({2, 3, 6}, float32, 2);
   c[0].slice(2, 3).copy_from(zeros({1, 6}));  // padding
-  const Tensor whole = model({kX, c});
+  const Tensor whole = model({example(), c});
   nn::KeyValueCache cache(5);
-  CHECK(close(model({steps(kX, 0, 2), c}, cache), steps(whole, 0, 2), kSums));
+  CHECK(close(model({steps(example(), 0, 2), c}, cache), steps(whole, 0, 2), kSums));
   for (int64_t t = 2; t < 5; ++t)  // only its shape is looked at
-    CHECK(close(model({steps(kX, t, t + 1), zeros({2, 3, 6})}, cache), steps(whole, t, t + 1), kSums));
+    CHECK(close(model({steps(example(), t, t + 1), zeros({2, 3, 6})}, cache), steps(whole, t, t + 1), kSums));
 
   // Attention to a context alone counts its steps too.
   const nn::Functional reader({x, context},
                               nn::MultiHeadCrossAttention(2)({nn::SinusoidalPositionEncoding()(x), context}));
   nn::KeyValueCache read(5);
   for (int64_t t = 0; t < 5; ++t)
-    CHECK(close(reader({steps(kX, t, t + 1), c}, read), steps(reader({kX, c}), t, t + 1), kSums));
+    CHECK(close(reader({steps(example(), t, t + 1), c}, read), steps(reader({example(), c}), t, t + 1), kSums));
 }
 
 TEST_CASE("what was generated can be taken back, and gone on with in two ways") {
@@ -248,7 +253,7 @@ TEST_CASE("wrong use of attention layers, positions and the cache") {
   const nn::Sequential whole{nn::Input({4, 6}), nn::MultiHeadSelfAttention(2)};
   const auto mixing = [](nn::Layer layer) {
     nn::KeyValueCache c(4);
-    (void)nn::Sequential{nn::Input({4, 6}), std::move(layer)}(steps(kX, 0, 4), c);
+    (void)nn::Sequential{nn::Input({4, 6}), std::move(layer)}(steps(example(), 0, 4), c);
   };
   nn::KeyValueCache cache(3), of_whole(3), few(20);
   (void)model(tokens({2, 2}), cache);
@@ -319,7 +324,7 @@ TEST_CASE("wrong use of attention layers, positions and the cache") {
        }},
       {"multi_head_self_attention: [multi_head_self_attention] with a cache of keys and values attention must be "
        "causal",
-       [&] { (void)whole(steps(kX, 0, 2), of_whole); }},
+       [&] { (void)whole(steps(example(), 0, 2), of_whole); }},
       {"[key_value_cache] the first input must be the new steps [batch, time, ...], got [2]",
        [&] { (void)model(tokens({2}), cache); }},
       {"[key_value_cache] the indices must be a vector, got [2,1]",
@@ -349,7 +354,7 @@ TEST_CASE("wrong use of attention layers, positions and the cache") {
          nn::MultiHeadSelfAttention layer(1, {.causal = true});
          const nn::Functional both({a, b}, nn::Add()({layer(a), layer(b)}));
          nn::KeyValueCache c(5);
-         (void)both({steps(kX, 0, 1), steps(kX, 0, 3)}, c);
+         (void)both({steps(example(), 0, 1), steps(example(), 0, 3)}, c);
        }},
       {"[key_value_cache] the cache holds the steps of another model, or its layers were called in another order: "
        "truncate() empties it",
@@ -358,8 +363,8 @@ TEST_CASE("wrong use of attention layers, positions and the cache") {
          const nn::Sequential longer{nn::Input({5, 6}), shared, nn::MultiHeadSelfAttention(1, {.causal = true})};
          const nn::Sequential shorter{nn::Input({5, 6}), shared};
          nn::KeyValueCache c(5);
-         (void)longer(steps(kX, 0, 1), c);
-         (void)shorter(steps(kX, 0, 1), c);
+         (void)longer(steps(example(), 0, 1), c);
+         (void)shorter(steps(example(), 0, 1), c);
        }},
   });
 }

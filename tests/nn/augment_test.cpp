@@ -29,7 +29,7 @@ Tensor augmented(const nn::Model& model, const Tensor& x) {
 // Images of which one pixel alone is 1.
 Tensor dots(int64_t n, int64_t size, int64_t row, int64_t column) {
   Tensor x = zeros({n, size, size, 1});
-  for (int64_t i = 0; i < n; ++i) x.mutable_data<float>()[(i * size + row) * size + column] = 1;
+  for (int64_t i = 0; i < n; ++i) put(x, (i * size + row) * size + column, 1);
   return x;
 }
 
@@ -37,8 +37,9 @@ Tensor dots(int64_t n, int64_t size, int64_t row, int64_t column) {
 std::map<std::pair<int64_t, int64_t>, int> found(const Tensor& x) {
   std::map<std::pair<int64_t, int64_t>, int> counts;
   const int64_t height = x.dim(1), width = x.dim(2);
+  const std::vector<double> values = doubles(x);
   for (int64_t i = 0; i < x.elements(); ++i)
-    if (x.data<float>()[i] == 1) ++counts[{i / width % height, i % width}];
+    if (values[static_cast<size_t>(i)] == 1) ++counts[{i / width % height, i % width}];
   return counts;
 }
 

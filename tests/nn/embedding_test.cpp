@@ -24,11 +24,12 @@ TEST_CASE("embedding: a row of the table for each token") {
 }
 
 TEST_CASE("embedding: tokens that tell classes apart are learned") {
-  Tensor tokens = empty({64, 4}, {int64}), labels = empty({64}, {int64});
+  std::vector<int64_t> token, label;
   for (int64_t i = 0; i < 64; ++i) {
-    labels.mutable_data<int64_t>()[i] = i % 2;
-    for (int64_t t = 0; t < 4; ++t) tokens.mutable_data<int64_t>()[i * 4 + t] = (i + t) % 3 * 2 + i % 2;
+    label.push_back(i % 2);
+    for (int64_t t = 0; t < 4; ++t) token.push_back((i + t) % 3 * 2 + i % 2);
   }
+  const Tensor tokens = tensor(token, {64, 4}), labels = tensor(label, {64});
   nn::Sequential model{nn::Input({4}, int64), nn::Embedding(6, 8), nn::GlobalAveragePool1D(), nn::Dense(2)};
   model.compile({.optimizer = optim::Adam({.learning_rate = 0.05}),
                  .loss = losses::SparseCategoricalCrossentropy{.from_logits = true},

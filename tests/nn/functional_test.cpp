@@ -173,11 +173,10 @@ TEST_CASE("functional: several inputs are given in order, to fit, evaluate, pred
   const nn::Symbol both = nn::Concatenate()({amounts, nn::Embedding(3, 4)(kind)});
   nn::Functional model({amounts, kind}, nn::Dense(1)(nn::Dense(16, {.activation = relu})(both)));
   const Task task = line(200);
-  Tensor k = empty({200}, {int64}), y = task.y.clone();
-  for (int64_t i = 0; i < 200; ++i) {
-    k.mutable_data<int64_t>()[i] = i % 3;
-    y.mutable_data<float>()[i] += static_cast<float>(2 * (i % 3));  // which the first input does not tell
-  }
+  std::vector<int64_t> kinds;
+  for (int64_t i = 0; i < 200; ++i) kinds.push_back(i % 3);
+  const Tensor k = tensor(kinds, {200});
+  const Tensor y = task.y + 2 * k.to(float32).reshape({200, 1});  // which the first input does not tell
   model.compile({.optimizer = optim::Adam({.learning_rate = 0.02}), .loss = losses::mean_squared_error});
   CHECK(model.evaluate({task.x, k}, y)["loss"] > 1);
   const TempDir dir;

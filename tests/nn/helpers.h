@@ -18,17 +18,18 @@
 namespace mica::test {
 
 inline std::vector<float> floats(const Tensor& x) {
-  const auto values = x.values<float>();
+  const Tensor host = on_cpu(x);
+  const auto values = host.values<float>();
   return {values.begin(), values.end()};
 }
 
 /// The largest |a - b|, NaN if there is one; shapes must be equal.
 inline double largest_difference(const Tensor& a, const Tensor& b) {
   check(a.shape() == b.shape(), "test", "shapes differ: ", a.shape(), " and ", b.shape());
-  const Tensor p = a.to(float64), q = b.to(float64);
+  const std::vector<double> p = doubles(a), q = doubles(b);
   double most = 0;
-  for (int64_t i = 0; i < p.elements(); ++i) {
-    const double d = std::fabs(p.data<double>()[i] - q.data<double>()[i]);
+  for (size_t i = 0; i < p.size(); ++i) {
+    const double d = std::fabs(p[i] - q[i]);
     if (!(d <= most)) most = d;
   }
   return most;
@@ -71,28 +72,27 @@ struct Task {
 
 /// y = 2 a - 3 b + 0.5, of points in [-1, 1]^2.
 inline Task line(int64_t n) {
-  Task task{random_uniform({n, 2}, -1, 1, {.stream = 11}), empty({n, 1})};
-  const float* x = task.x.data<float>();
-  float* y = task.y.mutable_data<float>();
-  for (int64_t i = 0; i < n; ++i) y[i] = 2 * x[2 * i] - 3 * x[2 * i + 1] + 0.5f;
-  return task;
+  const Tensor points = random_uniform({n, 2}, -1, 1, {.stream = 11});
+  const std::vector<float> x = floats(points);
+  std::vector<float> y(static_cast<size_t>(n));
+  for (size_t i = 0; i < y.size(); ++i) y[i] = 2 * x[2 * i] - 3 * x[2 * i + 1] + 0.5f;
+  return {points, tensor(y, {n, 1})};
 }
 
 /// `arms` spirals that wind around each other; labels int64 [n].
 inline Task spiral(int64_t n, int64_t arms) {
-  Task task{empty({n, 2}), empty({n}, {int64})};
-  const Tensor noise = random_normal({n}, 0, 0.05, {.stream = 12});
-  float* x = task.x.mutable_data<float>();
-  int64_t* y = task.y.mutable_data<int64_t>();
+  std::vector<float> x;
+  std::vector<int64_t> y;
+  const std::vector<float> noise = floats(random_normal({n}, 0, 0.05, {.stream = 12}));
   for (int64_t i = 0; i < n; ++i) {
     const double r = 0.1 + 0.9 * static_cast<double>(i) / static_cast<double>(n);
     const double angle = 4 * r + 6.283185307 * static_cast<double>(i % arms) / static_cast<double>(arms) +
-                         static_cast<double>(noise.data<float>()[i]);
-    x[2 * i] = static_cast<float>(r * std::cos(angle));
-    x[2 * i + 1] = static_cast<float>(r * std::sin(angle));
-    y[i] = i % arms;
+                         static_cast<double>(noise[static_cast<size_t>(i)]);
+    x.push_back(static_cast<float>(r * std::cos(angle)));
+    x.push_back(static_cast<float>(r * std::sin(angle)));
+    y.push_back(i % arms);
   }
-  return task;
+  return {tensor(x, {n, 2}), tensor(y, {n})};
 }
 
 /// The layer of the design's example: its sum with its input. Any size of input that ends in 4.

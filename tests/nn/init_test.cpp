@@ -19,10 +19,10 @@ struct Moments {
 Moments moments(const Tensor& x) {
   Moments m;
   double squares = 0;
-  for (const float v : x.values<float>()) {
+  for (const double v : doubles(x)) {
     m.mean += v;
-    squares += double{v} * v;
-    m.most = std::max(m.most, std::fabs(double{v}));
+    squares += v * v;
+    m.most = std::max(m.most, std::fabs(v));
   }
   const auto n = static_cast<double>(x.elements());
   m.mean /= n;

@@ -5,6 +5,7 @@
 
 #include "mica/ops/index.h"
 #include "support/error_text.h"
+#include "support/tensors.h"
 
 using namespace mica;
 using mica::test::error_text;
@@ -16,7 +17,7 @@ struct Largest {
   double value = 0;
   void reset() { value = 0; }
   void update(const Tensor& p, const Tensor&) {
-    for (const float v : p.values<float>()) value = std::max<double>(value, v);
+    for (const double v : test::doubles(p)) value = std::max(value, v);
   }
   double result() const { return value; }
 };

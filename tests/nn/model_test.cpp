@@ -57,9 +57,9 @@ nn::Sequential small_cnn() {
 }
 
 Task images(int64_t n) {
-  Task task{random_uniform({n, 12, 12, 2}, 0, 1, {.stream = 21}), empty({n}, {int64})};
-  for (int64_t i = 0; i < n; ++i) task.y.mutable_data<int64_t>()[i] = i % 5;
-  return task;
+  std::vector<int64_t> labels;
+  for (int64_t i = 0; i < n; ++i) labels.push_back(i % 5);
+  return {random_uniform({n, 12, 12, 2}, 0, 1, {.stream = 21}), tensor(labels, {n})};
 }
 
 }  // namespace

@@ -100,14 +100,16 @@ TEST_CASE("a classifier of two encoder layers learns which of two tokens came fi
   for (const bool norm_first : {false, true}) {
     nn::Sequential model = classifier(norm_first);
     const int64_t n = 256;
-    Tensor x = random_uniform({n, 6}, 3, 10, {.stream = 1}).to(int64), y = empty({n}, {int64});
+    Tensor x = random_uniform({n, 6}, 3, 10, {.stream = 1}).to(int64);
+    std::vector<int64_t> first;
     const Tensor places = random_uniform({n, 2}, 0, 1, {.stream = 2});
     for (int64_t i = 0; i < n; ++i) {
       const auto a = static_cast<int64_t>(places.at({i, 0}) * 3), b = 3 + static_cast<int64_t>(places.at({i, 1}) * 3);
-      x.mutable_data<int64_t>()[6 * i + a] = 1 + i % 2;
-      x.mutable_data<int64_t>()[6 * i + b] = 2 - i % 2;
-      y.mutable_data<int64_t>()[i] = i % 2;
+      put(x, 6 * i + a, static_cast<double>(1 + i % 2));
+      put(x, 6 * i + b, static_cast<double>(2 - i % 2));
+      first.push_back(i % 2);
     }
+    const Tensor y = tensor(first, {n});
     model.compile({.optimizer = optim::Adam({.learning_rate = 0.005}),
                    .loss = losses::sparse_categorical_crossentropy,
                    .metrics = {metrics::accuracy}});

@@ -34,8 +34,7 @@ double largest_change(const nn::Model& a, const nn::Model& b) {
 
 TEST_CASE("fit: examples keep their weights wherever the shuffle puts them") {
   const Task task = spiral(30, 3);
-  Tensor w = empty({30});
-  for (int64_t i = 0; i < 30; ++i) w.mutable_data<float>()[i] = static_cast<float>(task.y.data<int64_t>()[i]);
+  const Tensor w = task.y.to(float32);
   nn::Sequential weighted = three_classes(), by_class = three_classes();
   const auto a = weighted.fit(task.x, task.y, {.epochs = 3, .batch_size = 4, .sample_weights = w});
   const auto b = by_class.fit(task.x, task.y, {.epochs = 3, .batch_size = 4, .class_weights = {0, 1, 2}});
@@ -76,9 +75,7 @@ TEST_CASE("fit: class weights find the class in labels, one-hot rows and numbers
 TEST_CASE("fit: weights of examples and classes are multiplied") {
   const Task task = spiral(12, 3);
   const Tensor w = random_uniform({12}, 0, 2, {.stream = 5});
-  Tensor product = w.clone();
-  for (int64_t i = 0; i < 12; ++i)
-    product.mutable_data<float>()[i] *= static_cast<float>(1 + task.y.data<int64_t>()[i]);
+  const Tensor product = w * (1 + task.y.to(float32));
   nn::Sequential both = three_classes(), one = three_classes();
   both.fit(task.x, task.y, {.batch_size = 5, .sample_weights = w, .class_weights = {1, 2, 3}});
   one.fit(task.x, task.y, {.batch_size = 5, .sample_weights = product});

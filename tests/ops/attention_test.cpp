@@ -10,6 +10,7 @@
 #include "mica/ops/index.h"
 #include "mica/ops/manipulate.h"
 #include "mica/ops/softmax.h"
+#include "support/devices.h"
 #include "support/golden.h"
 #include "support/wrong_use.h"
 
@@ -311,7 +312,7 @@ TEST_CASE("attention and its gradients have the same bits for any number of thre
   const AttentionOptions ways[] = {{}, {.causal = true, .dropout = 0.2, .key = kKey}};
   for (const AttentionOptions& way : ways) {
     Tensors at_one, rotated_at_one;
-    for (const int threads : {1, 2, 8}) {
+    for (const int threads : thread_counts({1, 2, 8})) {
       CAPTURE(threads);
       const ThreadScope scope(threads);
       const Tensors now = with_gradients([&](const Tensors& t) { return attend(t, way); }, x);

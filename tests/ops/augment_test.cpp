@@ -60,8 +60,7 @@ TEST_CASE("crop2d gives the window at each image's corner, and zeros beyond the 
 
 TEST_CASE("the gradient of crop2d ends where the window did, however far away the corner") {
   for (const int64_t corner : {std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(), int64_t{1}}) {
-    Tensor rows = empty({1}, {int64});
-    *rows.mutable_data<int64_t>() = corner;
+    const Tensor rows = tensor(std::vector<int64_t>{corner}, {1});
     Tensor x = ones({1, 2, 2, 1});
     Tape tape;
     tape.watch(x);

@@ -14,6 +14,7 @@
 #include "mica/ops/matmul.h"
 #include "mica/ops/pool.h"
 #include "mica/ops/softmax.h"
+#include "support/devices.h"
 #include "support/golden.h"
 
 using namespace mica;
@@ -171,7 +172,7 @@ TEST_CASE("each op gives the same bits twice, at 1, 2 and 8 threads") {
       CAPTURE(c.name);
       CAPTURE(dtype);
       Tensors at_one;
-      for (const int threads : {1, 2, 8}) {
+      for (const int threads : thread_counts({1, 2, 8})) {
         CAPTURE(threads);
         const ThreadScope scope(threads);
         const Tensors first = results(c, dtype);
@@ -188,7 +189,7 @@ TEST_CASE("each op gives the same result at any number of threads, but for the o
     if (c.same_at_any_number == Promise::all) continue;
     CAPTURE(c.name);
     Tensors at_one;
-    for (const int threads : {1, 3, 64}) {
+    for (const int threads : thread_counts({1, 3, 64})) {
       CAPTURE(threads);
       const ThreadScope scope(threads);
       const Tensors now = results(c, float32);

@@ -7,6 +7,7 @@
 #include "mica/autograd/tape.h"
 #include "mica/ops/manipulate.h"
 #include "mica/ops/reduce.h"
+#include "support/devices.h"
 #include "support/golden.h"
 #include "support/keep_threads.h"
 #include "support/wrong_use.h"
@@ -129,7 +130,7 @@ TEST_CASE("windows of 256 and more elements remember where each maximum was") {
     for (const int64_t channels : {1, 17}) check({{1, h, w, channels}, window, {.strides = {window.h, 2}}});
     // The maximum in the last place of the window.
     Tensor x = zeros({1, window.h, window.w, 1});
-    x.mutable_data<float>()[x.elements() - 1] = 1;
+    put(x, x.elements() - 1, 1);
     check({x.shape(), window}, x);
   }
 }
@@ -207,7 +208,7 @@ TEST_CASE("conv2d_max_pool2d is max_pool2d of conv2d, with its gradients, for an
       {.x = {0, 6, 6, 3}, .w = {3, 3, 3, 4}, .window = 2},
   };
   for (const Case& c : cases)
-    for (const int threads : {1, 2, 4})
+    for (const int threads : thread_counts({1, 2, 4}))
       for (const DType dtype : {float32, float64}) {
         CAPTURE(c.x);
         CAPTURE(threads);

@@ -8,6 +8,7 @@
 #include "mica/core/threads.h"
 #include "mica/ops/compare.h"
 #include "mica/ops/manipulate.h"
+#include "support/devices.h"
 #include "support/golden.h"
 #include "support/wrong_use.h"
 
@@ -273,7 +274,8 @@ TEST_CASE("recurrent ops refuse what does not fit") {
        [=] { lstm(with([](auto& i) {
                i.h = ones({2, 5}, {float64});
              })); }},
-      {"[lstm] the mask must be uint8 on cpu, got float32 on cpu",
+      {"[lstm] the mask must be uint8 on " + to_string(default_device()) + ", got float32 on " +
+           to_string(default_device()),
        [=] { lstm(with([](auto& i) {
                i.mask = ones({2, 3});
              })); }},
@@ -311,7 +313,7 @@ TEST_CASE("recurrent ops give the same bits at 1, 2 and 8 threads, forward") {
     CAPTURE(kind.op);
     const RecurrentInputs in = inputs(names(kind), samples(kind, {9, 8, 16, 64}, float32));
     Tensor first;
-    for (const int threads : {1, 2, 8}) {
+    for (const int threads : thread_counts({1, 2, 8})) {
       const ThreadScope scope(threads);
       const Tensor now = joined(run(kind.op, in, kind.reset_after, kind.activation));
       if (threads == 1) first = now;

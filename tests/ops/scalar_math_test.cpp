@@ -69,7 +69,7 @@ void check_accuracy(float (*f)(float), Tensor (*op)(const Tensor&), double (*exa
   };
   check(worst(inputs, results, exact));
   if (!op) return;
-  const Tensor y = op(tensor(inputs, {static_cast<int64_t>(inputs.size())}));
+  const Tensor y = on_cpu(op(tensor(inputs, {static_cast<int64_t>(inputs.size())})));
   check(worst(inputs, y.values<float>(), exact));
 }
 

@@ -8,6 +8,7 @@
 #include "mica/optim/adamw.h"
 #include "mica/optim/rmsprop.h"
 #include "mica/optim/sgd.h"
+#include "support/devices.h"
 #include "support/optimizers.h"
 #include "support/wrong_use.h"
 
@@ -52,7 +53,7 @@ TEST_CASE("the norm has the same bits for any packing and any number of threads,
     double expected = 0;
     Tensors gradients;
     for (const int packing : {0, 1, 2})
-      for (const int threads : {1, 2, 8}) {
+      for (const int threads : thread_counts({1, 2, 8})) {
         CAPTURE(packing);
         CAPTURE(threads);
         const ThreadScope scope(threads);

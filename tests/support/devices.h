@@ -3,6 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <string>
+#include <vector>
+
 #include "mica/core/device.h"
 
 namespace mica::kernels {
@@ -15,6 +18,21 @@ namespace mica::test {
 inline Device emulated_device() {
   kernels::register_emulated();
   return Device::cuda_emulated();
+}
+
+/// Whether tensors are made elsewhere than on the CPU (MICA_TEST_DEVICE).
+inline bool elsewhere() { return default_device() != Device::cpu(); }
+
+/// Not the default device; and what an op says of operands on the default device and on this one.
+inline Device another_device() { return elsewhere() ? Device::cpu() : emulated_device(); }
+inline std::string two_devices() {
+  return "devices must match: " + to_string(default_device()) + " and " + to_string(another_device());
+}
+
+/// The numbers of threads that a test tries; elsewhere than on the CPU they change nothing, and one does.
+inline std::vector<int> thread_counts(std::vector<int> counts) {
+  if (elsewhere()) counts.resize(1);
+  return counts;
 }
 
 /// Runs body(device) on the CPU, on the emulation of CUDA threads, and on the first GPU where there is one. Tensors are

@@ -23,9 +23,15 @@ inline Tensor counting(const Shape& shape, DType dtype = float64) {
   return arange(0, static_cast<double>(shape.elements()), 1, {dtype}).reshape(shape);
 }
 
+/// `x` where its elements can be read.
+inline Tensor on_cpu(const Tensor& x) { return x.detach().to(Device::cpu()); }
+
+/// Writes element `i` of x, wherever it is.
+inline void put(Tensor& x, int64_t i, double value) { x.reshape({-1}).slice(i, i + 1).fill(value); }
+
 /// The elements as doubles, whatever the dtype and device.
 inline std::vector<double> doubles(const Tensor& tensor) {
-  const Tensor x = tensor.to(Device::cpu());
+  const Tensor x = on_cpu(tensor);
   std::vector<double> values(static_cast<size_t>(x.elements()));
   for (size_t i = 0; i < values.size(); ++i) switch (x.dtype()) {
       case DType::float32: values[i] = x.data<float>()[i]; break;
@@ -116,7 +122,7 @@ inline Verdict same_bits(const Tensor& actual, const Tensor& expected) {
   if (!actual.defined() || !expected.defined()) return {"a tensor is undefined"};
   if (!(actual.shape() == expected.shape()) || actual.dtype() != expected.dtype())
     return {to_string(actual.shape()) + ", expected " + to_string(expected.shape()) + ", or dtypes differ"};
-  const Tensor a = actual.to(Device::cpu()), e = expected.to(Device::cpu());
+  const Tensor a = on_cpu(actual), e = on_cpu(expected);
   const size_t size = size_of(a.dtype());
   for (size_t i = 0; i < a.bytes(); i += size)
     if (std::memcmp(static_cast<const char*>(a.raw()) + i, static_cast<const char*>(e.raw()) + i, size) != 0)

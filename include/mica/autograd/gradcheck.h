@@ -16,7 +16,7 @@ double gradcheck(Tensor (*call)(const void* f, const Tensors& xs), const void* f
                  const GradcheckOptions& options);
 }
 
-/// Compares the gradients of `f(Tensors) -> Tensor` to each of `inputs` (float64, on the CPU) with central differences.
+/// Compares the gradients of `f(Tensors) -> Tensor` to each of `inputs` (float64, any device) with central differences.
 /// Returns the largest error; throws Error naming the input and element where it is above the tolerance.
 template <class F>
 double gradcheck(const F& f, const Tensors& inputs, const GradcheckOptions& options = {}) {

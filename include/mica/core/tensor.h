@@ -26,13 +26,20 @@ struct Storage {
   std::atomic<int32_t> references{1};
   std::atomic<uint32_t> version{0};
   Device device;
+  bool pinned = false;  // on the CPU and page-locked (mica/core/device_memory.h)
   size_t bytes = 0;
   void* data = nullptr;
+  std::atomic<uint64_t> streams{0};  // those that may be working with the memory: its allocator waits for them
 
   /// Uninitialised memory on `device`, aligned to 64 bytes.
   static Storage* create(Device device, size_t bytes);
+  /// On the CPU, page-locked where there is a device.
+  static Storage* create_pinned(size_t bytes);
   static void destroy(Storage* storage) noexcept;
 };
+
+/// Notes that the current stream of the storage's device may be working with it from now on.
+void note_use(Storage& storage);
 
 struct Leaf;      // a parameter's state (mica/autograd/parameter.h)
 struct GradSlot;  // where a tape collects the gradient of a tensor (mica/autograd/tape.h)
@@ -104,8 +111,10 @@ class Tensor {
   size_t bytes() const { return static_cast<size_t>(elements()) * size_of(dtype_); }
   DType dtype() const { return dtype_; }
   Device device() const { return storage_ ? storage_->device : Device::cpu(); }
+  /// Whether it is on the CPU in page-locked memory (empty_pinned).
+  bool pinned() const { return storage_ && storage_->pinned; }
 
-  /// The elements, in the tensor's device memory. T must be the tensor's dtype.
+  /// The elements, in the tensor's device memory, for the work of the current stream. T must be the tensor's dtype.
   template <class T>
   const T* data() const {
     check_dtype(dtype_of<T>);
@@ -117,7 +126,12 @@ class Tensor {
     check_dtype(dtype_of<T>);
     return static_cast<T*>(mutable_raw());
   }
-  const void* raw() const { return storage_ ? static_cast<const char*>(storage_->data) + offset_ : nullptr; }
+  const void* raw() const {
+    if (!storage_) return nullptr;
+    if (storage_->device.type != Device::Type::cpu) [[unlikely]]
+      detail::note_use(*storage_);
+    return static_cast<const char*>(storage_->data) + offset_;
+  }
   void* mutable_raw();
 
   /// The elements on the CPU as a span; throws Error when the tensor is elsewhere or of another dtype.
@@ -129,7 +143,7 @@ class Tensor {
 
   /// The only element, as a double; throws Error unless there is exactly one. Waits for the device.
   double item() const;
-  /// The element at `index` (one number an axis), as a double.
+  /// The element at `index` (one number an axis), as a double. Waits for the device.
   double at(std::initializer_list<int64_t> index) const;
 
   /// The same elements under another shape, as a view. One size may be -1. Differentiable.
@@ -151,7 +165,8 @@ class Tensor {
 
   /// In-place writes. They are not recorded, and bump the storage's version.
   void fill(double value);
-  /// Copies `source` (same shape and dtype, any device) into this tensor's storage.
+  /// Copies `source` (same shape and dtype, any device) into this tensor's storage. What is not page-locked memory
+  /// (empty_pinned) may be read or changed at once.
   void copy_from(const Tensor& source);
 
   bool shares_storage_with(const Tensor& other) const { return storage_ && storage_ == other.storage_; }
@@ -190,10 +205,10 @@ class Tensor {
 
 using Tensors = std::vector<Tensor>;
 
-/// How a tensor is made: its element type and where it lives.
+/// How a tensor is made: its element type and where it lives, the default device (device.h) unless said.
 struct TensorOptions {
   DType dtype = float32;
-  Device device = Device::cpu();
+  Device device = default_device();
 };
 
 /// Uninitialised. Throws Error when a size is negative or the bytes overflow.
@@ -217,7 +232,7 @@ Tensor random_uniform(const Shape& shape, double low, double high, RandomKey key
 Tensor random_normal(const Shape& shape, double mean, double stddev, RandomKey key, TensorOptions options = {});
 /// 1 with probability `p`, else 0.
 Tensor random_bernoulli(const Shape& shape, double p, RandomKey key, TensorOptions options = {});
-/// int64 [n]: 0..n-1 in an order drawn under `key` (Fisher and Yates's shuffle).
+/// int64 [n], on the CPU: 0..n-1 in an order drawn under `key` (Fisher and Yates's shuffle).
 Tensor random_permutation(int64_t n, RandomKey key);
 
 namespace detail {

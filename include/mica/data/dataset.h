@@ -43,6 +43,8 @@ class Column {
 
  private:
   bool scaled() const { return scale_ != 1 || offset_ != 0; }
+  // Stored values as a batch has them.
+  Tensor batch(const Tensor& part) const;
 
   Tensor values_;
   double scale_ = 1, offset_ = 0;

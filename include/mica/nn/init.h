@@ -28,7 +28,7 @@ struct Initializer {
   double parameter = 0;  ///< of the rules from `constant` on
 
   /// float32 values of `shape` from the stream of `key`.
-  Tensor operator()(const Shape& shape, RandomKey key, Device device = Device::cpu()) const;
+  Tensor operator()(const Shape& shape, RandomKey key, Device device = default_device()) const;
   std::string name() const;
   /// By name; throws Error for an unknown one.
   static Initializer named(const std::string& name);

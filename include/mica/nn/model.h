@@ -139,8 +139,11 @@ class Model {
 
   /// A model with parameters of its own and the same values. The copy is not compiled.
   Model clone() const;
-  /// Moves the parameters and buffers. Throws Error once the model is compiled.
+  /// Moves the parameters and buffers; a model that is not built yet is built there. Throws Error once the model is
+  /// compiled. fit, evaluate and predict move what they are given, a batch at a time.
   void to(Device device);
+  /// Where the parameters are: at first the default device of the time when the model was made.
+  Device device() const;
   /// Whether the parameters are trained: false freezes all of them.
   void set_trainable(bool trainable);
 
@@ -154,7 +157,7 @@ class Model {
   /// whole or not at all. Throws FileError where it cannot be written, and Error for a layer that has no registered
   /// type.
   void save(const std::string& path) const;
-  /// Reads what save() wrote; predictions are the same to the bit. Throws FileError, naming the file and what is wrong.
+  /// Reads what save() wrote, onto the default device, to the bit. Throws FileError, naming the file and what is wrong.
   static Model load(const std::string& path);
   /// Reads parameters by name into a built model of the same shape.
   void load_weights(const std::string& path);
