@@ -1,7 +1,7 @@
 # The commands of everyday work; `make help` lists them. Each builds one preset of CMakePresets.json in build/<preset>.
 .DEFAULT_GOAL := help
 .PHONY: help mnist fashion_cnn linear_regression tabular memory test test-full fuzz bench compare asan tsan cuda \
-        format check-format install-deps clean
+        gpu-check format check-format install-deps clean
 # The recipes of one target run in order, and Ctrl-C reaches the program itself.
 .NOTPARALLEL:
 
@@ -14,10 +14,10 @@ help:  ## list these commands
 	@echo 'What is missing is installed with apt-get first (MICA_INSTALL=0 only says what is missing).'
 	@echo 'ARGS="..." goes to the program, CMAKE_ARGS="-D..." to cmake, JOBS=N limits the build.'
 
-mnist:  ## train a network on MNIST (make mnist ARGS="--epochs 1"; ARGS=--help lists the options)
+mnist:  ## train a network on MNIST (make mnist DEVICE=cuda; ARGS="--epochs 1"; ARGS=--help lists the options)
 	@$(DEPS) build mnist
 	@$(BUILD) release mnist
-	@build/release/examples/mnist $(ARGS)
+	@build/release/examples/mnist $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 fashion_cnn:  ## train a deeper network on Fashion-MNIST, with augmented images (a quarter of an hour on 2 cores)
 	@$(DEPS) build mnist $(if $(findstring --data,$(ARGS)),,fashion)
@@ -58,7 +58,7 @@ fuzz:  ## feed broken files to each loader (make fuzz SECONDS=30 for each; clang
 
 bench:  ## build and run the benchmarks (make bench ARGS="--benchmark_filter=conv")
 	@$(DEPS) build bench
-	@$(BUILD) bench mica_bench mica_step
+	@$(BUILD) bench mica_bench mica_step mica_device
 	@build/bench/benchmarks/mica_bench $(ARGS)
 
 compare:  ## compare with PyTorch, Keras, JAX, ONNX Runtime and others (WORKLOADS="cnn lstm"; ARGS=--help)
@@ -78,6 +78,9 @@ tsan:  ## run the threaded tests under the thread sanitizer (clang)
 	@$(DEPS) build test tsan
 	@$(BUILD) tsan
 	@ctest --preset tsan $(ARGS)
+
+gpu-check:  ## build for this machine's GPU, run the tests, compute-sanitizer and benchmarks on it (STAGES="build test")
+	@tools/gpu_check.sh $(STAGES)
 
 cuda:  ## build with the CUDA kernels (needs nvcc) and run the tests
 	@$(DEPS) build mnist test

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# Builds Mica for this machine's GPU and checks it there: make gpu-check, or
+#   tools/gpu_check.sh [build] [test] [sanitize] [bench]     all four stages unless some are named
+# Works offline, with nvcc and CMake (and, for bench, a Python that has PyTorch with CUDA). In the environment:
+#   MICA_DEPS     a folder with the headers that this machine lacks (tools/unpack_deps.sh makes one)
+#   MICA_OUT      where gpu_check.log and gpu.md go (build/gpu/report)
+#   PYTHON        the Python that has PyTorch (python3)
+#   STAGE_LIMIT   seconds that a stage may take (480)
+# Goes on after a failed stage; the exit status is 1 if any failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+folder=build/gpu
+out=${MICA_OUT:-$folder/report}
+python=${PYTHON:-python3}
+limit=${STAGE_LIMIT:-480}
+mkdir -p "$out"
+log=$out/gpu_check.log
+: >"$log"
+
+say() { echo "$*" | tee -a "$log"; }
+# What is left of the stage's time, at least a second.
+left() { echo $((stage_end > SECONDS ? stage_end - SECONDS : 1)); }
+# limited NAME COMMAND...: runs within the stage's time; its output goes to the log, a line to the terminal.
+limited() {
+  local name=$1 begin=$SECONDS status=0
+  shift
+  timeout -k 5 "$(left)" "$@" >"$folder/output" 2>&1 || status=$?
+  { echo "---- $name"; cat "$folder/output"; } >>"$log"
+  if [ $status = 0 ]; then
+    say "  $name: passed, $((SECONDS - begin)) s"
+  elif [ $status = 124 ] || [ $status = 137 ]; then
+    say "  $name: NOT FINISHED in $((SECONDS - begin)) s"
+  else
+    say "  $name: FAILED ($status), $((SECONDS - begin)) s"
+    tail -n 25 "$folder/output"
+  fi
+  return $status
+}
+
+stage_build() {
+  local arch generator=() deps=()
+  arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '. ')
+  [ -n "$arch" ] || { say "  no GPU: nvidia-smi names none; building for sm_90"; arch=90; }
+  command -v ninja >/dev/null && generator=(-G Ninja)
+  # Headers alone are looked for there: its libraries are for another system.
+  [ -n "${MICA_DEPS:-}" ] && deps=("-DCMAKE_PREFIX_PATH=$(cd "$MICA_DEPS" && pwd)/usr")
+  limited configure cmake -S . -B $folder ${generator[@]+"${generator[@]}"} ${deps[@]+"${deps[@]}"} \
+    -DCMAKE_BUILD_TYPE=Release -DMICA_CUDA=ON -DMICA_CUDA_ARCHITECTURES="$arch" -DCMAKE_CUDA_FLAGS=-lineinfo \
+    -DMICA_LIBZIP=OFF -DMICA_BUILD_TESTS=ON -DMICA_BUILD_EXAMPLES=ON -DMICA_DEVICE_BENCHMARKS=ON || return
+  limited compile cmake --build $folder --target mica_tests mnist mica_device -j "$(nproc)"
+}
+
+tests() { env MICA_TEST_DEVICE=cuda $folder/tests/mica_tests "$@"; }
+export -f tests
+export folder
+
+stage_test() {
+  local failed=0
+  limited "the tests, on the CPU and each device" $folder/tests/mica_tests || failed=1
+  limited "the tests of ops, autograd and optimizers with the GPU as default device" bash -c 'tests \
+    --source-file="*/tests/ops/*,*/tests/autograd/*,*/tests/optim/*"' || failed=1
+  limited "the tests of layers and models with the GPU as default device" bash -c 'tests \
+    --source-file="*/tests/nn/*"' || failed=1
+  limited "MNIST: the same accuracy as on the CPU, three seeds" "$python" tools/gpu_accuracy.py $folder/examples/mnist ||
+    failed=1
+  grep -h '^mnist' "$folder/output" | tee -a "$log"
+  return $failed
+}
+
+# Each tool over the op tests, a family of them a process; all at once, since each keeps a core busy.
+stage_sanitize() {
+  local tool file failed=0 names=()
+  command -v compute-sanitizer >/dev/null || { say "  compute-sanitizer is not on PATH"; return 1; }
+  rm -f $folder/sanitize.*
+  for tool in memcheck racecheck initcheck synccheck; do
+    for file in tests/ops/*_test.cpp; do names+=("$tool.$(basename "$file" _test.cpp)"); done
+  done
+  export MICA_CUDA_CACHE=0 MICA_TEST_DEVICE=cuda
+  printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c '
+    tool=${1%%.*} family=${1#*.}
+    timeout -k 5 '"$(($(left) / 3))"' compute-sanitizer --tool $tool --error-exitcode 9 \
+      $folder/tests/mica_tests --source-file="*/tests/ops/${family}_test.cpp" >$folder/sanitize.$1 2>&1
+    echo $? >>$folder/sanitize.$1' _ {}
+  for tool in memcheck racecheck initcheck synccheck; do
+    local passed=0 unfinished="" wrong=""
+    for file in $folder/sanitize.$tool.*; do
+      case $(tail -n 1 "$file") in
+        0) passed=$((passed + 1)) ;;
+        124 | 137) unfinished="$unfinished ${file##*.}" ;;
+        *) wrong="$wrong ${file##*.}"; { echo "---- $file"; tail -n 60 "$file"; } >>"$log" ;;
+      esac
+    done
+    say "  $tool: $passed families of ops passed${unfinished:+; not finished:$unfinished}${wrong:+; FAILED:$wrong}"
+    [ -z "$wrong" ] || failed=1
+  done
+  return $failed
+}
+
+stage_bench() {
+  limited "Mica" $folder/benchmarks/mica_device --json $folder/mica.json || return
+  limited "PyTorch" "$python" benchmarks/device/pytorch.py $folder/pytorch.json || say "  (the table has Mica alone)"
+  "$python" benchmarks/device/table.py $folder/mica.json $folder/pytorch.json | tee "$out/gpu.md"
+}
+
+failed=""
+for stage in ${*:-build test sanitize bench}; do
+  case $stage in build | test | sanitize | bench) ;; *) echo "gpu_check: there is no stage $stage" >&2; exit 2 ;; esac
+  stage_begin=$SECONDS stage_end=$((SECONDS + limit))
+  mkdir -p $folder
+  say "$stage"
+  stage_"$stage" || failed="$failed $stage"
+  say "  $((SECONDS - stage_begin)) s in all"
+done
+say "${failed:+FAILED in:$failed}"
+[ -z "$failed" ] && say "all passed"
