@@ -134,9 +134,10 @@ void pool_kernel(const Window window, const Pixels results, const T* __restrict_
     for (int k = 0; k < kSide * kSide; ++k)
       if (inside(top + k / kSide, window.h) && inside(left + k % kSide, window.w)) pool.take(in[k], k);
   } else {
-    for (int kh = kh_begin; kh < kh_end; ++kh) {
-      const T* const line = corner + kh * row;
-      for (int kw = kw_begin; kw < kw_end; ++kw) pool.take(load_pack<T, width>(line + kw * pixel), kh * window.kw + kw);
+    const T* line = corner + kh_begin * row + kw_begin * pixel;
+    for (int kh = kh_begin; kh < kh_end; ++kh, line += row) {
+      const T* at = line;
+      for (int kw = kw_begin; kw < kw_end; ++kw, at += pixel) pool.take(load_pack<T, width>(at), kh * window.kw + kw);
     }
   }
   const int64_t to = ((item.image * window.oh + item.y) * window.ow + item.x) * pixel + item.channel;
