@@ -162,7 +162,7 @@ void add_products(Calls& calls) {
   };
   for (const Shape& shape :
        {Shape{70, 66, 16}, Shape{70, 66, 48}, Shape{20, 140, 48}, Shape{140, 20, 48}, Shape{9, 12, 600},
-        Shape{1, 40, 50}, Shape{40, 1, 50}, Shape{3, 1, 5000}, Shape{2048, 1536, 16}})
+        Shape{1, 512, 520}, Shape{40, 1, 50}, Shape{3, 1, 5000}, Shape{2048, 1536, 16}})
     for (DType dtype : {float32, float64}) {
       if (shape.m > 200 && dtype == float64) continue;
       calls.push_back({detail::concat("matmul of ", shape.m, "x", shape.n, "x", shape.k), [=](Calling& c) {
