@@ -46,11 +46,12 @@ install_from() {
   mv "$1" "$1.moved"
 }
 
-try static_subdirectory "-DMICA_SOURCE_DIR=$source" -DBUILD_SHARED_LIBS=OFF -DMICA_INSTALL=ON
+# Those without CUDA, whose kernels take long to compile; what lies in BUILD_DIR has it where nvcc is.
+try static_subdirectory "-DMICA_SOURCE_DIR=$source" -DBUILD_SHARED_LIBS=OFF -DMICA_INSTALL=ON -DMICA_CUDA=OFF
 install_from "$work/static_prefix" "${static_build:-$work/static_subdirectory}"
 try static_package "-DCMAKE_PREFIX_PATH=$work/static_prefix.moved"
 
-try shared_subdirectory "-DMICA_SOURCE_DIR=$source" -DBUILD_SHARED_LIBS=ON -DMICA_INSTALL=ON
+try shared_subdirectory "-DMICA_SOURCE_DIR=$source" -DBUILD_SHARED_LIBS=ON -DMICA_INSTALL=ON -DMICA_CUDA=OFF
 install_from "$work/shared_prefix" "$work/shared_subdirectory"
 try shared_package "-DCMAKE_PREFIX_PATH=$work/shared_prefix.moved"
 # What is hidden: nothing but Mica's own names may be exported.
