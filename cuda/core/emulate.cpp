@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "cuda/core/fiber.h"
+#include "cuda/core/schedule.h"
 #include "cuda/core/shadow.h"
 
 namespace mica::kernels::emulated {
@@ -24,42 +25,8 @@ constinit thread_local const Thread* this_thread = nullptr;
 
 namespace {
 
-constexpr int kMaxThreads = 1024;
 constexpr int kMaxWarps = kMaxThreads / kWarpSize;
 constexpr size_t kStackBytes = 256 * 1024;  // address space; memory is what a kernel touches of it
-
-// ---- Schedules ----
-
-constexpr uint64_t pack(Schedule schedule, uint32_t seed) {
-  return uint64_t{static_cast<uint8_t>(schedule)} << 32 | seed;
-}
-
-uint64_t schedule_of_environment() {
-  const char* text = std::getenv("MICA_EMULATE_SCHEDULE");
-  if (!text || !*text) return pack(Schedule::round_robin, 0);
-  std::string_view name = text;
-  uint32_t seed = 0;
-  if (const size_t colon = name.find(':'); colon != std::string_view::npos) {
-    seed = static_cast<uint32_t>(std::strtoul(text + colon + 1, nullptr, 10));
-    name = name.substr(0, colon);
-  }
-  for (Schedule schedule : kSchedules)
-    if (name == to_string(schedule)) return pack(schedule, seed);
-  fail("emulate", "MICA_EMULATE_SCHEDULE=", text, ": the schedules are round_robin, reversed, random[:seed] and ahead");
-}
-
-std::atomic<uint64_t>& current_schedule() {
-  static std::atomic<uint64_t> schedule(schedule_of_environment());
-  return schedule;
-}
-
-// splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): orders, not data.
-uint64_t next_random(uint64_t& state) {
-  uint64_t z = state += 0x9E3779B97F4A7C15u;
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return z ^ (z >> 31);
-}
 
 // ---- Texts ----
 
@@ -103,33 +70,6 @@ struct Warp {
   int phase = 0;  // of the exchanges; two sets of slots, as a fast lane may show its next value before a slow one reads
   const EmulatedThread* first = nullptr;  // to arrive
   Slot slots[2][kWarpSize];
-};
-
-/// Threads that may run, in order.
-class ReadyQueue {
- public:
-  bool empty() const { return count_ == 0; }
-  void clear() { head_ = count_ = 0; }
-  void push_back(int rank) { ranks_[(head_ + count_++) % kMaxThreads] = static_cast<int16_t>(rank); }
-  void push_front(int rank) {
-    head_ = (head_ + kMaxThreads - 1) % kMaxThreads;
-    ++count_;
-    ranks_[head_] = static_cast<int16_t>(rank);
-  }
-  int pop() {
-    const int rank = ranks_[head_];
-    head_ = (head_ + 1) % kMaxThreads;
-    --count_;
-    return rank;
-  }
-  int pop_random(uint64_t& state) {
-    std::swap(ranks_[head_], ranks_[(head_ + next_random(state) % count_) % kMaxThreads]);
-    return pop();
-  }
-
- private:
-  std::array<int16_t, kMaxThreads> ranks_;
-  unsigned head_ = 0, count_ = 0;
 };
 
 /// Thrown through the kernels of the other threads once one has failed, so that destructors run.
@@ -290,9 +230,8 @@ void Machine::run(const Launch& launch) {
   }
   block_.size = block;
   block_.grid = launch.grid;
-  const uint64_t packed = current_schedule().load(std::memory_order_relaxed);
-  schedule_ = static_cast<Schedule>(packed >> 32);
-  random_ = packed & 0xffffffffu;
+  schedule_ = schedule();
+  random_ = schedule_seed();
 
   struct Scope {
     Machine& machine;
@@ -594,20 +533,7 @@ void Machine::memory_fault(const MemoryFault& fault) {
 
 }  // namespace
 
-const char* to_string(Schedule schedule) {
-  switch (schedule) {
-    case Schedule::round_robin: return "round_robin";
-    case Schedule::reversed: return "reversed";
-    case Schedule::random: return "random";
-    case Schedule::ahead: return "ahead";
-  }
-  return "?";
-}
-
 bool has_shadow() { return Shadow::is_wanted(); }
-
-void set_schedule(Schedule schedule, uint32_t seed) { current_schedule().store(pack(schedule, seed)); }
-Schedule schedule() { return static_cast<Schedule>(current_schedule().load() >> 32); }
 
 std::vector<Site> take_reached_barriers() { return std::exchange(Machine::of_this_thread().reached, {}); }
 
