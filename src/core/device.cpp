@@ -2,6 +2,7 @@
 #include "mica/core/device.h"
 
 #include <atomic>
+#include <bit>
 #include <charconv>
 #include <ostream>
 
@@ -44,16 +45,18 @@ Device Device::named(std::string_view name) {
 int Device::cuda_count() { return detail::cuda_device_count(); }
 
 namespace {
-std::atomic<Device> made_on{Device::cpu()};
-}
+// As a number: clang calls libatomic for an atomic of two bytes that need no alignment.
+static_assert(sizeof(Device) == sizeof(uint16_t));
+std::atomic<uint16_t> made_on{std::bit_cast<uint16_t>(Device::cpu())};
+}  // namespace
 
-Device default_device() { return made_on.load(std::memory_order_relaxed); }
+Device default_device() { return std::bit_cast<Device>(made_on.load(std::memory_order_relaxed)); }
 
 void set_default_device(Device device) {
   kernels::table(device);
   detail::current_state(device);  // says if there is no such device
   detail::device_runtime(device).check_usable(device.index);
-  made_on.store(device, std::memory_order_relaxed);
+  made_on.store(std::bit_cast<uint16_t>(device), std::memory_order_relaxed);
 }
 
 std::string to_string(Device device) {
