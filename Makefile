@@ -7,12 +7,13 @@
 
 DEPS := tools/install_deps.sh
 BUILD := tools/build.sh
+CTEST := ctest -j $(or $(JOBS),$(shell nproc))
 
 help:  ## list these commands
 	@sed -n 's/^\([a-z][a-z_-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
 	@echo
 	@echo 'What is missing is installed with apt-get first (MICA_INSTALL=0 only says what is missing).'
-	@echo 'ARGS="..." goes to the program, CMAKE_ARGS="-D..." to cmake, JOBS=N limits the build.'
+	@echo 'ARGS="..." goes to the program, CMAKE_ARGS="-D..." to cmake, JOBS=N limits how many run at once.'
 
 mnist:  ## train a network on MNIST (make mnist DEVICE=cuda; ARGS="--epochs 1"; ARGS=--help lists the options)
 	@$(DEPS) build mnist
@@ -42,12 +43,12 @@ memory:  ## see how far RNN, LSTM, GRU and attention remember, on two tasks (ten
 test:  ## build and run the tests
 	@$(DEPS) build mnist test
 	@$(BUILD) release
-	@ctest --preset release $(ARGS)
+	@$(CTEST) --preset release $(ARGS)
 
 test-full:  ## the tests and the long proofs (accuracies, 200 kills, huge tensors; an hour of fuzzing each file format)
 	@$(DEPS) build mnist fashion test fuzz
 	@$(BUILD) release
-	@MICA_TEST_FULL=1 ctest --preset release -C Full $(ARGS)
+	@MICA_TEST_FULL=1 $(CTEST) --preset release -C Full $(ARGS)
 	@$(BUILD) fuzz
 	@tests/fuzz/run.sh build/fuzz $(or $(SECONDS),3600)
 
@@ -72,12 +73,12 @@ compare:  ## compare with PyTorch, Keras, JAX, ONNX Runtime and others (WORKLOAD
 asan:  ## run the tests under the address and undefined-behaviour sanitizers
 	@$(DEPS) build test asan
 	@$(BUILD) asan
-	@ctest --preset asan $(ARGS)
+	@$(CTEST) --preset asan $(ARGS)
 
 tsan:  ## run the threaded tests under the thread sanitizer (clang)
 	@$(DEPS) build test tsan
 	@$(BUILD) tsan
-	@ctest --preset tsan $(ARGS)
+	@$(CTEST) --preset tsan $(ARGS)
 
 gpu-check:  ## build for this machine's GPU, run the tests, compute-sanitizer and benchmarks on it (STAGES="build test")
 	@tools/gpu_check.sh $(STAGES)
@@ -85,7 +86,7 @@ gpu-check:  ## build for this machine's GPU, run the tests, compute-sanitizer an
 cuda:  ## build with the CUDA kernels (needs nvcc) and run the tests
 	@$(DEPS) build mnist test
 	@$(BUILD) cuda
-	@ctest --preset cuda $(ARGS)
+	@$(CTEST) --preset cuda $(ARGS)
 
 format:  ## format the sources as .clang-format says
 	@$(DEPS) format

@@ -242,14 +242,11 @@ struct Squares {
 }  // namespace
 
 void sum_squares(Context& ctx, DType dtype, int64_t n, const void* x, double* sum) {
-  const Scratch scratch(ctx, sizeof(double));
-  double* const result = scratch.as<double>();
   for_float(dtype, [&](auto t) {
     using T = decltype(t);
     reduce_rows(ctx, {.dtype = dtype, .outer = 1, .n = n, .inner = 1}, Sum<double>{},
-                Squares<T>{static_cast<const T*>(x)}, result);
+                Squares<T>{static_cast<const T*>(x)}, sum);
   });
-  runtime().copy(ctx.device.index, sum, result, sizeof(double), detail::CopyKind::to_host, ctx.stream);
 }
 
 void clip(Context& ctx, DType dtype, int64_t n, double scale, double limit, void* x) {

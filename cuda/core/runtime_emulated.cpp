@@ -34,6 +34,8 @@ class EmulatedRuntime final : public detail::DeviceRuntime {
   }
   void take_back(int, void* block) const noexcept override { shadow_freed(block); }
   void copy(int device, void* to, const void* from, size_t bytes, detail::CopyKind kind, void* stream) const override {
+    const auto a = reinterpret_cast<uintptr_t>(to), b = reinterpret_cast<uintptr_t>(from);
+    check(a >= b + bytes || b >= a + bytes, "emulate", "a copy of ", uint64_t{bytes}, " bytes onto its own source");
     DeviceRuntime::copy(device, to, from, bytes, kind, stream);
     if (kind != detail::CopyKind::to_host) shadow_written(to, bytes);
   }

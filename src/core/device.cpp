@@ -53,9 +53,7 @@ std::atomic<uint16_t> made_on{std::bit_cast<uint16_t>(Device::cpu())};
 Device default_device() { return std::bit_cast<Device>(made_on.load(std::memory_order_relaxed)); }
 
 void set_default_device(Device device) {
-  kernels::table(device);
-  detail::current_state(device);  // says if there is no such device
-  detail::device_runtime(device).check_usable(device.index);
+  detail::check_usable(device);
   made_on.store(std::bit_cast<uint16_t>(device), std::memory_order_relaxed);
 }
 

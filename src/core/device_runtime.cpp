@@ -9,8 +9,10 @@
 
 #include "core/device_memory.h"
 #include "core/stream_state.h"
+#include "kernels/kernels.h"
 #include "mica/core/error.h"
 #include "mica/core/stream.h"
+#include "mica/core/tensor.h"
 
 #if defined(MICA_HAS_CUDA)
 namespace mica::kernels {
@@ -95,6 +97,12 @@ int cuda_device_count() {
   return runtime ? runtime->count() : 0;
 }
 
+void check_usable(Device device) {
+  kernels::table(device);
+  current_state(device);  // says if there is no such device
+  device_runtime(device).check_usable(device.index);
+}
+
 // ---- Copies ----
 
 namespace {
@@ -102,14 +110,18 @@ namespace {
 // What is smaller goes through page-locked memory, and the caller goes on at once; what is larger is as fast without.
 constexpr size_t kMostStaged = size_t{4} << 20;
 
+void check_not_captured(const StreamState& stream) {
+  check(!stream.runtime->capturing(stream.device.index, stream.handle), "copy",
+        "a copy from or to ordinary host memory cannot be captured: make the tensor with empty_pinned");
+}
+
 void copy_to_device(const StreamState& stream, void* to, const void* from, size_t bytes, bool pinned) {
   const int device = stream.device.index;
   const auto copy_from = [&](const void* source) {
     stream.runtime->copy(device, to, source, bytes, CopyKind::to_device, stream.handle);
   };
   if (pinned) return copy_from(from);
-  check(!stream.runtime->capturing(device, stream.handle), "copy",
-        "a copy from ordinary host memory cannot be captured: make the tensor with empty_pinned");
+  check_not_captured(stream);
   if (bytes <= kMostStaged) {
     const PinnedBlock staging(bytes, stream);
     std::memcpy(staging.data(), from, bytes);
@@ -143,12 +155,20 @@ void copy_between(Device to_device, void* to, Device from_device, const void* fr
     std::memcpy(to, from, bytes);
   } else if (to_host) {
     const StreamState& stream = current_state(from_device);
+    if (!pinned) check_not_captured(stream);
     stream.runtime->copy(from_device.index, to, from, bytes, CopyKind::to_host, stream.handle);
     if (!pinned) stream.runtime->synchronize(from_device.index, stream.handle);
   } else if (from_host) {
     copy_to_device(current_state(to_device), to, from, bytes, pinned);
   } else if (to_device == from_device) {
     const StreamState& stream = current_state(to_device);
+    Tensor apart;
+    const auto a = reinterpret_cast<uintptr_t>(to), b = reinterpret_cast<uintptr_t>(from);
+    if (a < b + bytes && b < a + bytes) {  // a device cannot copy memory over itself
+      apart = empty({static_cast<int64_t>(bytes)}, {uint8, to_device});
+      copy_between(to_device, apart.mutable_raw(), to_device, from, bytes);
+      from = apart.raw();
+    }
     stream.runtime->copy(to_device.index, to, from, bytes, CopyKind::on_device, stream.handle);
   } else if (to_device.type == from_device.type) {
     copy_to_peer(to_device, to, from_device, from, bytes);

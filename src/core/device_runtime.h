@@ -66,6 +66,9 @@ MICA_EXPORT void register_runtime(Device::Type type, const DeviceRuntime& runtim
 /// The runtime of `device`; the CPU's is the host's. Throws Error where none is built or linked in.
 const DeviceRuntime& device_runtime(Device device);
 
+/// Throws Error unless tensors can be made and kernels run on `device`.
+void check_usable(Device device);
+
 /// The runtime of the devices that can be used here other than the CPU, CUDA's before the emulation's; null where there
 /// are none.
 const DeviceRuntime* accelerator_runtime();

@@ -33,10 +33,7 @@ Tensor Column::gather(std::span<const int64_t> indices) const {
   if (const Device device = values_.device(); device != Device::cpu()) {
     Tensor index = empty({static_cast<int64_t>(indices.size())}, {int64, device});
     detail::copy_between(device, index.mutable_raw(), Device::cpu(), indices.data(), index.bytes());
-    const Tensor y = batch(take(values_, index, 0));
-    // Who takes it may use another stream than this thread, the loader's.
-    detail::device_runtime(device).synchronize(device.index, context(device).stream);
-    return y;
+    return batch(take(values_, index, 0));
   }
   Tensor y = empty(one.with_first(static_cast<int64_t>(indices.size())), {dtype(), Device::cpu()});
   const size_t from = static_cast<size_t>(count) * size_of(values_.dtype()),

@@ -2,6 +2,7 @@
 #include "data/loader.h"
 
 #include <algorithm>
+#include <deque>
 #include <utility>
 
 namespace mica::data {
@@ -9,6 +10,7 @@ namespace mica::data {
 Loader::Loader(std::vector<Column> columns, const BatchOptions& options)
     : columns_(std::move(columns)), options_(options) {
   for (Tensors& batch : ready_) batch.resize(columns_.size());
+  for (const Column& column : columns_) streams_.push_back(current_stream(column.values().device()));
   thread_ = std::thread([this] { run(); });
 }
 
@@ -28,6 +30,8 @@ int64_t Loader::per_epoch() const {
 
 void Loader::run() noexcept {
   try {
+    std::deque<StreamScope> scopes;
+    for (const Stream& stream : streams_) scopes.emplace_back(stream);
     const int64_t n = columns_[0].size(), batches = per_epoch();
     Tensor order;
     Tensors batch(columns_.size());

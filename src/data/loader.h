@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "mica/core/stream.h"
 #include "mica/data/batches.h"
 
 namespace mica::data {
@@ -31,6 +32,7 @@ class Loader {
 
   const std::vector<Column> columns_;
   const BatchOptions options_;
+  std::vector<Stream> streams_;  // of the columns' devices, into which who asked for batches puts work
   std::mutex mutex_;
   std::condition_variable changed_;
   Tensors ready_[kReady];

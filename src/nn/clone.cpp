@@ -77,6 +77,7 @@ Model Model::clone() const {
   Model model(std::move(copy));
   model.state_->inputs = state_->inputs;
   model.state_->built = state_->built;
+  model.state_->device = state_->device;
   model.state_->preprocess = state_->preprocess;
   if (model.built()) pack(model.parameters());
   return model;

@@ -53,7 +53,11 @@ void KeyValueCache::reorder(const Tensor& indices) {
   std::vector<Entry> ordered = entries_;
   for (Entry& entry : ordered)
     for (Tensor* t : {&entry.keys, &entry.values, &entry.mask})
-      if (t->defined()) *t = take(*t, indices, 0);
+      if (t->defined()) {
+        const Tensor steps = take(slice(*t, {{}, {0, length_}}), indices, 0);
+        *t = empty(t->shape().tail().with_first(indices.dim(0)), {t->dtype(), t->device()});
+        put(*t, 0, steps);
+      }
   entries_ = std::move(ordered);
 }
 

@@ -46,6 +46,7 @@ CallScope::CallScope(Training training) : active_(&own_), previous_(std::exchang
 CallScope::CallScope(Building building) : active_(&own_), previous_(std::exchange(current_call, &own_)) {
   own_.building_ = true;
   own_.seed_ = building.seed;
+  own_.device_ = building.device;
 }
 
 CallScope::CallScope(KeyValueCache& cache) : CallScope(Inference{}) { own_.cache_ = &cache; }
@@ -83,7 +84,7 @@ Tensor Call::parameter(const Parameter& p, const Shape& shape, Initializer initi
   if (!p.defined()) {
     check(building_, "layer", "the layer is not built yet: give the model an Input, or call build()");
     check(!p.name().empty(), "build", "a layer uses a parameter of shape ", shape, " that its visit() does not list");
-    p.value() = initializer(shape, {random_stream(seed_, p.name()), 0});
+    p.value() = initializer(shape, {random_stream(seed_, p.name()), 0}).to(device_);
   }
   check(p.shape() == shape, "layer", p.name(), " has shape ", p.shape(), ", but this input needs ", shape);
   return p.tensor();
@@ -92,7 +93,7 @@ Tensor Call::parameter(const Parameter& p, const Shape& shape, Initializer initi
 Tensor& Call::buffer(const Buffer& b, const Shape& shape, Initializer initializer) {
   if (!b.value().defined()) {
     check(building_, "layer", "the layer is not built yet: give the model an Input, or call build()");
-    b.value() = initializer(shape, {});
+    b.value() = initializer(shape, {}).to(device_);
   }
   check(b.value().shape() == shape, "layer", "a buffer has shape ", b.value().shape(), ", but this input needs ",
         shape);
@@ -194,7 +195,7 @@ Shape build(Layer& layer, std::span<const Input> inputs, uint64_t seed) {
   for (const Parameter& p : made)
     if (p.defined()) device = p.value().device();
   std::erase_if(made, [](const Parameter& p) { return p.defined(); });
-  CallScope scope(CallScope::Building{seed});
+  CallScope scope(CallScope::Building{seed, device});
   Tensor y;
   try {
     Tape tape;  // sees which parameters are used

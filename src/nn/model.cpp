@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/counts.h"
+#include "core/device_runtime.h"
 #include "kernels/kernels.h"
 #include "mica/autograd/tape.h"
 #include "mica/nn/key_value_cache.h"
@@ -45,21 +46,27 @@ namespace {
 class Mover final : public Visitor {
  public:
   explicit Mover(Device device) : device_(device) {}
+  /// All or nothing: what throws is behind us.
+  void commit() {
+    for (const Parameter& p : parameters_) p.zero_gradient();
+    for (auto& [tensor, moved] : tensors_) *tensor = std::move(moved);
+  }
 
  private:
+  void add(Tensor& tensor) {
+    if (tensor.defined() && tensor.device() != device_) tensors_.emplace_back(&tensor, tensor.to(device_));
+  }
   void parameter(const char*, Parameter& p) override {
-    if (!p.defined() || p.value().device() == device_) return;
-    p.zero_gradient();
-    p.value() = p.value().to(device_);
+    if (p.defined() && p.value().device() != device_) parameters_.push_back(p), add(p.value());
   }
-  void buffer(const char*, Buffer& b) override {
-    if (b.value().defined()) b.value() = b.value().to(device_);
-  }
+  void buffer(const char*, Buffer& b) override { add(b.value()); }
   void carry(const char*, Carry& c) override {
-    for (Tensor& kept : c.value()) kept = kept.to(device_);
+    for (Tensor& kept : c.value()) add(kept);
   }
 
   Device device_;
+  std::vector<Parameter> parameters_;
+  std::vector<std::pair<Tensor*, Tensor>> tensors_;
 };
 
 void move(Layer& layer, Device device) {
@@ -68,6 +75,7 @@ void move(Layer& layer, Device device) {
   Mover mover(device);
   const bool stay = std::all_of(all.begin(), all.end(), there);
   layer.visit(mover);
+  mover.commit();
   if (!stay) pack(all);
 }
 
@@ -85,9 +93,9 @@ void Model::build(const Input& input, uint64_t seed) { build({&input, 1}, seed);
 void Model::build(std::span<const Input> inputs, uint64_t seed) {
   std::vector<Input> named = named_inputs(inputs);
   nn::build(state_->layer, named, seed);
+  move(state_->layer, state_->device);
   state_->inputs = std::move(named);
   state_->built = true;
-  move(state_->layer, state_->device);
   if (state_->optimizer.defined()) state_->optimizer.attach(parameters());
 }
 
@@ -209,7 +217,11 @@ void Model::visit_state(StateVisitor& v) {
   v("epochs", epochs);
   check(countable(epochs), "model", "it cannot have been trained for ", epochs, " epochs");
   v.enter("carried");
-  for (size_t i = 0; i < streams.carries.size(); ++i) v(std::to_string(i), streams.carries[i].value());
+  for (size_t i = 0; i < streams.carries.size(); ++i) {
+    Tensors& kept = streams.carries[i].value();
+    v(std::to_string(i), kept);
+    for (Tensor& t : kept) t = t.to(s.device);  // what is read lies on the CPU
+  }
   v.leave();
   v.enter("values");
   for_tensors(s.layer, [&](const std::string& name, Tensor& value) { v(name, value); });
@@ -237,9 +249,9 @@ void Model::set_trainable(bool trainable) {
 
 void Model::to(Device device) {
   check(!state_->optimizer.defined(), "to", "the model is compiled: move it before, since the optimizer's state stays");
-  kernels::table(device);  // throws where there is no such device
-  state_->device = device;
+  mica::detail::check_usable(device);
   if (state_->built) move(state_->layer, device);
+  state_->device = device;
 }
 
 Device Model::device() const { return state_->device; }

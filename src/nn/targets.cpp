@@ -67,7 +67,7 @@ Tensor weights_by_class(const Tensor& prediction, const Tensor& target, const Te
     out[i] = static_cast<float>(class_weights[static_cast<size_t>(labels.data<int64_t>()[i])]);
   if (!sample_weights.defined()) return weights;
   const int rank = std::max(weights.rank(), sample_weights.rank());
-  return with_rank(weights, rank) * with_rank(sample_weights, rank);
+  return with_rank(weights, rank) * with_rank(sample_weights.to(Device::cpu()), rank);
 }
 
 }  // namespace mica::nn

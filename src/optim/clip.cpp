@@ -24,16 +24,26 @@ bool repeated(const std::vector<Parameter>& parameters, size_t i) {
 
 double gradient_norm(const std::vector<Parameter>& parameters) {
   double total = 0;
+  Tensor sums;  // of the parameters of one device, which are copied to the host at once
+  int64_t count = 0;
+  const auto add_sums = [&] {
+    if (count == 0) return;
+    const Tensor host = sums.slice(0, count).to(Device::cpu());
+    for (int64_t i = 0; i < count; ++i) total += host.data<double>()[i];
+    count = 0;
+  };
   for (size_t i = 0; i < parameters.size(); ++i) {
     const mica::detail::Leaf& leaf = *parameters[i].leaf();
     if (!takes_part(leaf) || repeated(parameters, i)) continue;
     // One parameter at a time: what a sum has in it must not depend on the packing.
     const Tensor& g = leaf.gradient;
+    if (count > 0 && sums.device() != g.device()) add_sums();
+    if (count == 0) sums = empty({static_cast<int64_t>(parameters.size())}, {float64, g.device()});
     Context ctx = context(g.device());
-    double sum = 0;
-    kernels_for(g.device()).sum_squares(ctx, g.dtype(), g.elements(), g.raw(), &sum);
-    total += sum;
+    kernels_for(g.device())
+        .sum_squares(ctx, g.dtype(), g.elements(), g.raw(), static_cast<double*>(sums.mutable_raw()) + count++);
   }
+  add_sums();
   return std::sqrt(total);
 }
 

@@ -143,7 +143,8 @@ TEST_CASE("stream: events of other devices") {
 
 TEST_CASE("stream: devices that are not there") {
   const std::string none = error_text([] { Stream({Device::Type::cuda, 15}); });
-  const bool built_with_cuda = none != "[device] cuda:15 has no device memory: its runtime is not built or not linked in";
+  const bool built_with_cuda =
+      none != "[device] cuda:15 has no device memory: its runtime is not built or not linked in";
   if (built_with_cuda)
     CHECK(none == "[device] there is no cuda:15: devices of its kind: " + std::to_string(Device::cuda_count()));
   else

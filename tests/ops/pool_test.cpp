@@ -213,8 +213,9 @@ TEST_CASE("conv2d_max_pool2d is max_pool2d of conv2d, with its gradients, for an
         CAPTURE(c.x);
         CAPTURE(threads);
         const KeepThreads keep(threads);
+        const Shape shape = c.x.tail().with_first(emulated() ? std::min<int64_t>(c.x[0], 5) : c.x[0]);
         const auto run = [&](bool fused) {
-          Tensor x = sample(c.x, dtype, 1), w = sample(c.w, dtype, 2), b = sample({c.w[3]}, dtype, 3);
+          Tensor x = sample(shape, dtype, 1), w = sample(c.w, dtype, 2), b = sample({c.w[3]}, dtype, 3);
           Tape tape;
           for (Tensor* t : {&x, &w, &b}) tape.watch(*t);
           const auto op = [&] {

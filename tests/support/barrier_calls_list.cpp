@@ -58,9 +58,8 @@ void add_reductions(Calls& calls) {
                      }});
   }
   calls.push_back({"sum_squares", [](Calling& c) {
-                     double sum = 0;
-                     c.kernels.sum_squares(c.ctx, float32, 9000, c.in(float32, 9000), &sum);
-                     c.result(sum);
+                     const void* const x = c.in(float32, 9000);
+                     c.kernels.sum_squares(c.ctx, float32, 9000, x, static_cast<double*>(c.out(float64, 1)));
                    }});
   for (const Shape& shape : {Shape{5, 300, 1}, Shape{1, 2000, 2}, Shape{2, 5000, 1}})
     for (DType dtype : {float32, float64})

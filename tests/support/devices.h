@@ -23,6 +23,9 @@ inline Device emulated_device() {
 /// Whether tensors are made elsewhere than on the CPU (MICA_TEST_DEVICE).
 inline bool elsewhere() { return default_device() != Device::cpu(); }
 
+/// Whether they are made on the emulated one, where what is large takes minutes.
+inline bool emulated() { return default_device().type == Device::Type::cuda_emulated; }
+
 /// Not the default device; and what an op says of operands on the default device and on this one.
 inline Device another_device() { return elsewhere() ? Device::cpu() : emulated_device(); }
 inline std::string two_devices() {

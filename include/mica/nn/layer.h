@@ -131,6 +131,7 @@ class Call {
   bool building_ = false;
   uint64_t step_ = 0;
   uint64_t seed_ = 0;
+  Device device_;  // of what is built
   Tensor mask_;
   std::span<const Tensor> other_masks_;  // of the inputs behind the first
   KeyValueCache* cache_ = nullptr;
@@ -153,6 +154,7 @@ class CallScope {
   explicit CallScope(Training training);
   struct Building {
     uint64_t seed;
+    Device device = default_device();  // of what the layers make
   };
   explicit CallScope(Building building);
   /// Likewise in inference, of the steps behind those in the cache.
