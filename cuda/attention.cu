@@ -235,7 +235,7 @@ void launch_attention(Context& ctx, const AttentionArgs& a, const void* q, const
   constexpr int64_t kPackBytes = 16;
   const int64_t resident = ceil_div(a.d, Shape::kFeatures) * Shape::kRowSlice;
   const int64_t slots = 2 * Shape::kColumnSlice + Shape::kWeights;
-  args.resident = (resident + slots) * kPackBytes <= kMostShared;
+  args.resident = (resident + slots) * kPackBytes <= static_cast<int64_t>(kMaxShared);
   const int64_t shared = (slots + (args.resident ? resident : 2 * Shape::kRowSlice)) * kPackBytes;
   launch(attention_kernel<Shape>, blocks * splits, {kTileThreads}, static_cast<size_t>(shared), ctx.stream, args);
   if (splits > 1)

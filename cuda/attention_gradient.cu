@@ -270,7 +270,7 @@ void launch_gradient(Context& ctx, const AttentionArgs& a, GradientArgs<T> args)
   constexpr int64_t kPackBytes = 16;
   const int64_t resident = (ceil_div(a.d, Shape::kFeatures) + ceil_div(a.dv, Shape::kFeatures)) * Shape::kRowSlice;
   const int64_t slots = 2 * Shape::kColumnSlice + (of_keys ? 2 : 1) * Shape::kWeights;
-  args.resident = (resident + slots) * kPackBytes <= kMostShared;
+  args.resident = (resident + slots) * kPackBytes <= static_cast<int64_t>(kMaxShared);
   const int64_t shared = (slots + (args.resident ? resident : 2 * Shape::kRowSlice)) * kPackBytes;
   launch(gradient_kernel<Shape, of_keys>, a.batch * a.heads * tiles * chunks, {kTileThreads},
          static_cast<size_t>(shared), ctx.stream, args);

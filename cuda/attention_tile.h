@@ -19,8 +19,6 @@ inline constexpr int kLanes = 16;
 inline constexpr int kRowGroups = kTileThreads / kLanes;
 inline constexpr int kColumns = 4 * kLanes;
 inline constexpr int kSlicePacks = 16;
-// What a block may have on every GPU from sm_80 on.
-inline constexpr int64_t kMostShared = 99 * 1024;
 
 /// The sizes of a tile. A slice is followed by a spare pack after each group of rows that one thread reads, which puts
 /// the groups that a warp reads together into different banks.

@@ -443,6 +443,9 @@ void Machine::warp_barrier(Site where) {
 
 const Slot* Machine::exchange(const void* value, size_t bytes, Site where) {
   EmulatedThread& thread = self();
+  if (thread.lanes < kWarpSize) [[unlikely]]
+    fail("emulate", "the shuffle or ballot at ", text(where), " is of a warp of ", thread.lanes, " lanes; ",
+         place(thread));
   Warp& warp = warp_of(thread);
   Slot* const slots = warp.slots[warp.phase];
   std::memcpy(slots[thread.lane].bytes, value, bytes);
@@ -453,9 +456,11 @@ const Slot* Machine::exchange(const void* value, size_t bytes, Site where) {
 void* Machine::shared_memory(const char* name, const SharedType& type, Site where) {
   for (const Shared& array : arrays_)
     if (same(array.where, where)) return shared_.get() + array.offset;
+  if (launch_->shared_bytes > 0)
+    fail("emulate", "a kernel with dynamic shared memory has no other: ", name, " at ", text(where), end_of_text());
   const size_t alignment = std::max<size_t>(type.alignment, 16);
   const size_t offset = (shared_used_ + alignment - 1) / alignment * alignment;
-  check(offset + type.bytes <= std::min(kMaxShared, launch_->shared_bytes + kMaxStaticShared), "emulate",
+  check(offset + type.bytes <= kMaxStaticShared, "emulate",
         "too much shared memory: ", static_cast<uint64_t>(offset + type.bytes), " bytes at ", text(where),
         end_of_text());
   arrays_.push_back({where, offset, name, type});
@@ -561,11 +566,6 @@ void memory_fault(const MemoryFault& fault) noexcept { Machine::of_this_thread()
 void outside_shared(const char* name, int64_t index, size_t size) {
   fail("emulate", "outside of shared memory: ", name, " has ", static_cast<uint64_t>(size), " there, index ", index,
        "; ", Machine::of_this_thread().place(*this_thread));
-}
-
-void no_such_lane(int lane, Site where) {
-  fail("emulate", "the shuffle at ", text(where), " reads lane ", lane, " of a warp of ", this_thread->lanes, "; ",
-       Machine::of_this_thread().place(*this_thread));
 }
 
 }  // namespace mica::kernels::emulated

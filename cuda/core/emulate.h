@@ -54,9 +54,6 @@ bool has_shadow();
 
 // ---- For the vocabulary below ----
 
-inline constexpr size_t kMaxStaticShared = 48 * 1024;  // what CUDA gives a block
-inline constexpr size_t kMaxShared = 227 * 1024;       // with dynamic shared memory, on sm_90
-
 struct BlockPlace {
   Dim3 index, size, grid;
 };
@@ -79,7 +76,7 @@ struct alignas(16) Slot {
 };
 
 /// Shows `bytes` of `value` to the warp, waits until each lane has, and returns the warp's slots by lane: they stay
-/// until the lane's next exchange returns.
+/// until the lane's next exchange returns. Throws Error where the warp has fewer than 32 lanes.
 const Slot* exchange(const void* value, size_t bytes, Site where);
 /// The type of a variable in shared memory, as far as messages need it.
 struct SharedType {
@@ -93,7 +90,6 @@ void* dynamic_shared_memory(size_t* bytes);
 /// Copies `bytes` of `value` when this thread waits for its copies.
 void pending_copy(void* to, const void* value, size_t bytes);
 [[noreturn]] void outside_shared(const char* name, int64_t index, size_t size);
-[[noreturn]] void no_such_lane(int lane, Site where);
 
 struct Launch {
   const Grid& grid;
@@ -194,10 +190,7 @@ template <class T>
 T shuffle(T value, int lane, Site where = Site::here()) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= sizeof(Slot));
   const Slot* const slots = exchange(&value, sizeof(T), where);
-  const int source = lane & (kWarpSize - 1);
-  if (source >= this_thread->lanes) [[unlikely]]
-    no_such_lane(source, where);
-  std::memcpy(&value, slots[source].bytes, sizeof(T));
+  std::memcpy(&value, slots[lane & (kWarpSize - 1)].bytes, sizeof(T));
   return value;
 }
 template <class T>
@@ -218,7 +211,7 @@ T shuffle_up(T value, int delta, Site where = Site::here()) {
 inline uint32_t ballot(bool vote, Site where = Site::here()) {
   const Slot* const slots = exchange(&vote, sizeof vote, where);
   uint32_t votes = 0;
-  for (int lane = 0; lane < this_thread->lanes; ++lane) votes |= uint32_t{slots[lane].bytes[0] != 0} << lane;
+  for (int lane = 0; lane < kWarpSize; ++lane) votes |= uint32_t{slots[lane].bytes[0] != 0} << lane;
   return votes;
 }
 

@@ -6,11 +6,12 @@
 //   MICA_DEVICE T name(...)                 a function that kernels call
 //   MICA_UNROLL                             before a loop: the GPU's code unrolls it
 //   MICA_SHARED(type, name, [N][M])         shared memory of the block: an array, or without extents one variable
-//   MICA_DYNAMIC_SHARED(type, name)         the shared_bytes of the launch, as an array
+//   MICA_DYNAMIC_SHARED(type, name)         the shared_bytes of the launch, up to kMaxShared, as an array; a kernel
+//                                           that has it has no MICA_SHARED
 //   thread_index() block_index() block_size() grid_size()
 //   barrier() warp_barrier()                every thread of the block / warp arrives at the same one
 //   shuffle(v, lane) shuffle_xor(v, mask) shuffle_down(v, delta) shuffle_up(v, delta) ballot(bool)
-//                                           of the whole warp
+//                                           of the whole warp, which has 32 lanes
 //   atomic_add(p, v) atomic_max(p, v)       return what was there before
 //   copy_async(to, from, inside)            to shared from global memory, 4, 8 or 16 bytes, without passing through
 //                                           registers; zeros, and no access, unless `inside`
@@ -39,6 +40,10 @@
 namespace mica::kernels::MICA_CUDA_BACKEND {
 
 inline constexpr int kWarpSize = 32;
+
+// Shared memory of a block: what every kernel may have, and what it may have as dynamic memory, on any GPU from sm_80
+// on (sm_86 and sm_89 have no more).
+inline constexpr size_t kMaxStaticShared = 48 * 1024, kMaxShared = 99 * 1024;
 
 /// A line of a kernel file.
 struct Site {
@@ -156,6 +161,9 @@ void check_cuda(cudaError_t status, const char* what, Site where = Site::here())
 /// Throws Error for a launch of `kernel` that was refused.
 [[noreturn]] void launch_failed(cudaError_t status, const void* kernel, const Grid& grid);
 
+/// Lets `kernel` have up to kMaxShared bytes of dynamic shared memory on the current device, from the first call on.
+cudaError_t allow_shared(const void* kernel);
+
 /// Whether MICA_CUDA_DEBUG=1 is in the environment: each launch then waits for its kernel.
 bool debugging();
 /// Waits for a kernel that has been launched, and throws Error, which names it, where it went wrong.
@@ -170,9 +178,7 @@ void launch(void (*kernel)(Parameters...), const Grid& grid, Dim3 block, size_t 
   std::tuple<Parameters...> values(std::forward<Args>(args)...);
   const void* function = reinterpret_cast<const void*>(kernel);
   cudaError_t status = cudaSuccess;
-  if (shared_bytes > 48 * 1024)  // what every kernel may have without asking
-    status =
-        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+  if (shared_bytes > kMaxStaticShared) status = allow_shared(function);
   if (status == cudaSuccess)
     status = std::apply(
         [&](auto&... value) {

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -293,6 +294,38 @@ void check_cuda(cudaError_t status, const char* what, Site where) {
 
 void launch_failed(cudaError_t status, const void* kernel, const Grid& grid) {
   kernel_failed("the launch of ", status, kernel, grid);
+}
+
+// The kernels that have been allowed it, of each device: a hash table that is only ever added to, and so read without a
+// lock. A kernel that finds no place is allowed anew at each launch.
+cudaError_t allow_shared(const void* kernel) {
+  constexpr size_t kPlaces = 256, kTries = 16;
+  static std::atomic<const void*> kernels[kDevices][kPlaces];
+  static std::mutex mutex;
+
+  int device = 0;
+  if (const cudaError_t status = cudaGetDevice(&device); status != cudaSuccess) return status;
+  const size_t first = reinterpret_cast<uintptr_t>(kernel) / 16;
+  const auto place = [&](size_t i) -> std::atomic<const void*>& { return kernels[device][(first + i) % kPlaces]; };
+  for (size_t i = 0; i < kTries; ++i) {
+    const void* const known = place(i).load(std::memory_order_acquire);
+    if (known == kernel) return cudaSuccess;
+    if (!known) break;
+  }
+
+  const std::lock_guard lock(mutex);
+  const DuringCapture allowed;
+  const cudaError_t status =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(kMaxShared));
+  if (status != cudaSuccess) return status;
+  for (size_t i = 0; i < kTries; ++i) {
+    const void* const known = place(i).load(std::memory_order_relaxed);
+    if (known == kernel) break;
+    if (known) continue;
+    place(i).store(kernel, std::memory_order_release);
+    break;
+  }
+  return cudaSuccess;
 }
 
 bool debugging() {

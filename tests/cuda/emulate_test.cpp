@@ -97,16 +97,26 @@ MICA_KERNEL(64) void warp_barrier_kernel(int* y) {
   y[t] = value[t ^ 1];
 }
 
-MICA_KERNEL(64) void scalar_and_dynamic_kernel(int n, int* y) {
+MICA_KERNEL(64) void scalar_kernel(int n, int* y) {
   MICA_SHARED(int, count);
-  MICA_DYNAMIC_SHARED(int, list);
   const int t = static_cast<int>(thread_index().x);
   if (t == 0) count = 0;
   barrier();
-  if (t < n) list[atomic_add(&count, 1)] = t;
+  if (t < n) atomic_add(&count, 1);
+  barrier();
+  if (t == 0) *y = count;
+}
+
+// list[n] of a first element, the count.
+MICA_KERNEL(64) void dynamic_kernel(int n, int* y) {
+  MICA_DYNAMIC_SHARED(int, list);
+  const int t = static_cast<int>(thread_index().x);
+  if (t == 0) list[0] = 0;
+  barrier();
+  if (t < n) list[atomic_add(&list[0], 1) + 1] = t;
   barrier();
   if (t == 0)
-    for (int i = 0; i < count; ++i) atomic_max(y, list[i]);
+    for (int i = 0; i < n; ++i) atomic_max(y, list[i + 1]);
 }
 
 MICA_KERNEL(64) void exits_kernel() {
@@ -148,6 +158,12 @@ MICA_KERNEL(32) void outside_dynamic_kernel() {
   MICA_DYNAMIC_SHARED(float, list);
   list[16] = 0;
 }
+MICA_KERNEL(32) void static_and_dynamic_kernel() {
+  MICA_DYNAMIC_SHARED(float, list);
+  MICA_SHARED(float, value);
+  list[0] = value = 0;
+}
+MICA_KERNEL(64) void ballot_kernel(uint32_t* y) { *y = ballot(true); }
 MICA_KERNEL(32) void uninitialised_kernel(float* y) {
   MICA_SHARED(float, value, [1]);
   *y = value[0];
@@ -411,8 +427,11 @@ TEST_CASE("emulated: shuffles and ballots, under each schedule") {
 TEST_CASE("emulated: a shuffle in a warp that is not full") {
   std::vector<int> y(4 * 40);
   std::vector<uint32_t> votes(2);
-  // Lane 0 of the second warp adds what lane 16 shows, and it has 8.
-  CHECK(contains(error_of([&] { launch(shuffle_kernel, 1, {40}, 0, nullptr, y.data(), votes.data()); }), "reads lane"));
+  const std::string eight = " is of a warp of 8 lanes; thread (";
+  under_each_schedule([&] {
+    CHECK(contains(error_of([&] { launch(shuffle_kernel, 1, {40}, 0, nullptr, y.data(), votes.data()); }), eight));
+    CHECK(contains(error_of([&] { launch(ballot_kernel, 1, {8}, 0, nullptr, votes.data()); }), eight));
+  });
 }
 
 TEST_CASE("emulated: warp barriers, one shared variable, dynamic shared memory, atomics") {
@@ -420,15 +439,17 @@ TEST_CASE("emulated: warp barriers, one shared variable, dynamic shared memory, 
     std::vector<int> y(64);
     launch(warp_barrier_kernel, 1, {64}, 0, nullptr, y.data());
     for (int t = 0; t < 64; ++t) CHECK(y[t] == t * 2);
-    int most = -1;
-    launch(scalar_and_dynamic_kernel, 3, {64}, 50 * sizeof(int), nullptr, 50, &most);
+    int count = 0, most = -1;
+    launch(scalar_kernel, 1, {64}, 0, nullptr, 50, &count);
+    CHECK(count == 50);
+    launch(dynamic_kernel, 3, {64}, 51 * sizeof(int), nullptr, 50, &most);
     CHECK(most == 49);
   });
   CHECK(contains(error_of([] {
                    int most = 0;
-                   launch(scalar_and_dynamic_kernel, 3, {64}, 49 * sizeof(int), nullptr, 50, &most);
+                   launch(dynamic_kernel, 3, {64}, 50 * sizeof(int), nullptr, 50, &most);
                  }),
-                 "list has 49 there, index 49; thread ("));
+                 "list has 50 there, index 50; thread ("));
 }
 
 TEST_CASE("emulated: divergent barriers are errors that name both places") {
@@ -473,6 +494,8 @@ TEST_CASE("emulated: shared memory is checked and starts as NaN") {
   CHECK(
       contains(error_of([] { launch(outside_dynamic_kernel, 1, {32}, 64, nullptr); }), "list has 16 there, index 16"));
   CHECK(contains(error_of([] { launch(too_much_shared_kernel, 1, {1}, 0, nullptr); }), "too much shared memory"));
+  CHECK(contains(error_of([] { launch(static_and_dynamic_kernel, 1, {1}, 4, nullptr); }),
+                 "a kernel with dynamic shared memory has no other: value at emulate_test.cpp:"));
   float y = 0;
   launch(uninitialised_kernel, 1, {1}, 0, nullptr, &y);
   CHECK(y != y);
@@ -494,6 +517,9 @@ TEST_CASE("emulated: launches that CUDA would refuse") {
   CHECK(contains(error_of([] { launch(exits_kernel, 1, {0}, 0, nullptr); }), "a block has 1 to 1024 threads"));
   CHECK(contains(error_of([] { launch(exits_kernel, 0, {1}, 0, nullptr); }), "[cuda] a grid has 1 to"));
   CHECK(contains(error_of([] { launch(exits_kernel, {1, 65536}, {1}, 0, nullptr); }), "[1,65536,1]"));
+  launch(dynamic_kernel, 1, {1}, 99 * 1024, nullptr, 0, nullptr);
+  CHECK(contains(error_of([] { launch(dynamic_kernel, 1, {1}, 99 * 1024 + 1, nullptr, 0, nullptr); }),
+                 "a block has up to 101376 bytes of shared memory: 101377"));
   CHECK(contains(error_of([] { launch(nested_kernel, 1, {1}, 0, nullptr); }), "a kernel cannot launch a kernel"));
 }
 
