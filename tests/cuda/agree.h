@@ -1,4 +1,4 @@
-// Kernels of the emulated GPU against the CPU's, on the same tensors and called through the table.
+// CUDA's kernels against the CPU's, on the same tensors and called through the table.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -33,17 +33,16 @@ class Operand {
   Shape shape_;
 };
 
-/// Whether compute(device), a vector of tensors, is on the emulated GPU what it is on the CPU, and the same bits under
-/// each schedule of its threads.
+/// Whether compute(device), a vector of tensors, is on cuda_devices() what it is on the CPU, and in the emulation the
+/// same bits under each schedule of its threads.
 template <class Compute>
 void check_agrees(Tolerance tolerance, const Compute& compute) {
   using namespace kernels::emulated;
   const std::vector<Tensor> expected = compute(Device::cpu());
-  const Schedule before = schedule();
   std::vector<Tensor> first;
-  for (const Schedule each : kSchedules) {
-    set_schedule(each, 1);
-    const std::vector<Tensor> actual = compute(emulated_device());
+  const auto check_on = [&](Device device) {
+    CAPTURE(device);
+    const std::vector<Tensor> actual = compute(device);
     REQUIRE(actual.size() == expected.size());
     for (size_t i = 0; i < actual.size(); ++i) {
       CAPTURE(i);
@@ -51,6 +50,15 @@ void check_agrees(Tolerance tolerance, const Compute& compute) {
       if (!first.empty()) CHECK(same_bits(actual[i], first[i]));
     }
     if (first.empty()) first = actual;
+  };
+  const Schedule before = schedule();
+  for (const Device device : cuda_devices()) {
+    first.clear();
+    for (const Schedule each : kSchedules) {
+      set_schedule(each, 1);
+      check_on(device);
+      if (device != emulated_device()) break;
+    }
   }
   set_schedule(before);
 }

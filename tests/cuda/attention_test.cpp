@@ -1,4 +1,4 @@
-// Attention and rotary on the emulated GPU against the CPU's kernels: the sizes of head that have tiles of their own,
+// Attention and rotary by CUDA's kernels against the CPU's: the sizes of head that have tiles of their own,
 // edges of tiles, divided keys, strides that forbid packs, and what each gradient alone takes.
 #include <doctest/doctest.h>
 
@@ -98,17 +98,20 @@ void check_as_on_cpu(const Way& way, int wanted = 7) {
     CAPTURE(way.padded);
     CAPTURE(wanted);
     const std::vector<Tensor> expected = results(way, dtype, Device::cpu(), wanted);
-    const std::vector<Tensor> actual = results(way, dtype, emulated_device(), wanted);
-    for (size_t i = 0; i < expected.size(); ++i) {
-      CAPTURE(i);
-      CHECK(close(actual[i], expected[i], tolerance_of(dtype, kSums)));
+    for (const Device device : cuda_devices()) {
+      CAPTURE(device);
+      const std::vector<Tensor> actual = results(way, dtype, device, wanted);
+      for (size_t i = 0; i < expected.size(); ++i) {
+        CAPTURE(i);
+        CHECK(close(actual[i], expected[i], tolerance_of(dtype, kSums)));
+      }
     }
   }
 }
 
 }  // namespace
 
-TEST_CASE("emulated: attention of each size of head is the CPU's, with its gradients") {
+TEST_CASE("cuda: attention of each size of head is the CPU's, with its gradients") {
   for (const int64_t d : {1, 16, 32, 33, 64, 72, 128, 200, 300}) {
     check_as_on_cpu({1, 2, 70, 69, d, d});
     check_as_on_cpu({1, 2, 5, 70, d, d, true});
@@ -118,7 +121,7 @@ TEST_CASE("emulated: attention of each size of head is the CPU's, with its gradi
   check_as_on_cpu({1, 1, 3, 3, 4, 0});
 }
 
-TEST_CASE("emulated: attention under masks, causality and dropout is the CPU's, with its gradients") {
+TEST_CASE("cuda: attention under masks, causality and dropout is the CPU's, with its gradients") {
   for (const bool padded : {false, true})
     for (const int64_t tk : {64, 130}) {
       for (const int64_t tq : {3, 72, 150}) check_as_on_cpu({2, 2, tq, tk, 8, 8, true, 0, 0, padded});
@@ -128,14 +131,14 @@ TEST_CASE("emulated: attention under masks, causality and dropout is the CPU's, 
     }
 }
 
-TEST_CASE("emulated: each gradient of attention alone, and of nothing") {
+TEST_CASE("cuda: each gradient of attention alone, and of nothing") {
   for (int wanted = 0; wanted < 7; ++wanted) check_as_on_cpu({1, 2, 70, 80, 8, 72, true}, wanted);
   check_as_on_cpu({1, 2, 0, 5, 4, 4});
   check_as_on_cpu({1, 2, 5, 0, 4, 4});
   check_as_on_cpu({0, 2, 5, 5, 4, 4});
 }
 
-TEST_CASE("emulated: rotary is the CPU's") {
+TEST_CASE("cuda: rotary is the CPU's") {
   for (const DType dtype : {float32, float64})
     for (const Shape& shape : {Shape{2, 5, 3, 8}, {1, 70, 2, 10}, {3, 2, 40, 64}, {2, 1, 1, 2}, {1, 2, 600, 16}})
       for (const bool inverse : {false, true}) {
@@ -156,6 +159,10 @@ TEST_CASE("emulated: rotary is the CPU's") {
           kernels_for(device).rotary(ctx, args, x.raw(), y.mutable_raw());
           return on_cpu(y);
         };
-        CHECK(close(turned(emulated_device()), turned(Device::cpu()), tolerance_of(dtype, kPointwise)));
+        const Tensor expected = turned(Device::cpu());
+        for (const Device device : cuda_devices()) {
+          CAPTURE(device);
+          CHECK(close(turned(device), expected, tolerance_of(dtype, kPointwise)));
+        }
       }
 }

@@ -1,32 +1,32 @@
-// The CUDA convolutions, emulated, beside the CPU's: what the tests of the ops do not reach, which are sizes that cross
+// The CUDA convolutions beside the CPU's: what the tests of the ops do not reach, which are sizes that cross
 // tiles, each way of reading memory, and every combination of strides, dilation, padding and groups.
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <vector>
 
 #include "kernels/kernels.h"
+#include "mica/core/stream.h"
 #include "support/devices.h"
+#include "support/pinned.h"
 
 using namespace mica;
 using namespace mica::kernels;
 
 namespace {
 
-template <class T>
-using Values = std::vector<T>;
+using test::Pinned;
 
 template <class T>
-Values<T> numbers(int64_t count, int64_t salt) {
-  Values<T> values(static_cast<size_t>(count));
+Pinned<T> numbers(int64_t count, int64_t salt) {
+  Pinned<T> values(count);
   for (int64_t i = 0; i < count; ++i) values[i] = static_cast<T>(((i + salt) * 7919 + 13) % 101 - 50) / 32;
   return values;
 }
 
 template <class T>
-double difference(const Values<T>& a, const Values<T>& b) {
+double difference(const Pinned<T>& a, const Pinned<T>& b) {
   double worst = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
+  for (int64_t i = 0; i < a.size(); ++i) {
     const double d =
         std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i])) / (1 + std::abs(static_cast<double>(b[i])));
     worst = d <= worst ? worst : d != d ? HUGE_VAL : d;
@@ -73,33 +73,37 @@ void check_conv(Conv2DArgs args, int64_t shift = 0) {
   CAPTURE(args.groups);
   const int64_t xs = args.n * args.h * args.w * args.c, ws = args.kh * args.kw * args.c / args.groups * args.o,
                 ys = args.n * args.oh * args.ow * args.o;
-  const Values<T> x = numbers<T>(xs + shift, 1), w = numbers<T>(ws + shift, 2), bias = numbers<T>(args.o, 3),
+  const Pinned<T> x = numbers<T>(xs + shift, 1), w = numbers<T>(ws + shift, 2), bias = numbers<T>(args.o, 3),
                   dy = numbers<T>(ys + shift, 4);
   const double tolerance = sizeof(T) == 4 ? 1e-4 : 1e-12;
   const auto each_device = [&](const auto& run) {
-    Values<T> results[2];
-    for (Device device : {Device::cpu(), test::emulated_device()}) {
+    Pinned<T> expected;
+    test::for_each_device([&](Device device) {
       Context ctx = context(device);
-      Values<T>& y = results[device.type == Device::Type::cpu];
+      Pinned<T> y;
       run(ctx, table(device), y);
-    }
-    CHECK(difference(results[0], results[1]) < tolerance);
+      synchronize(device);
+      if (device == Device::cpu())
+        expected = std::move(y);
+      else
+        CHECK(difference(y, expected) < tolerance);
+    });
   };
   for (UnaryOp activation : {UnaryOp::identity, UnaryOp::relu, UnaryOp::tanh}) {
     args.activation = activation;
-    each_device([&](Context& ctx, const Table& k, Values<T>& y) {
+    each_device([&](Context& ctx, const Table& k, Pinned<T>& y) {
       y = numbers<T>(ys + shift, 5);
       k.conv2d(ctx, args, x.data() + shift, w.data() + shift, activation == UnaryOp::relu ? nullptr : bias.data(),
                y.data() + shift);
     });
   }
   for (Write write : {Write::overwrite, Write::accumulate}) {
-    each_device([&](Context& ctx, const Table& k, Values<T>& dx) {
+    each_device([&](Context& ctx, const Table& k, Pinned<T>& dx) {
       dx = numbers<T>(xs + shift, 6);
       k.conv2d_gradient(ctx, args, nullptr, w.data() + shift, dy.data() + shift, dx.data() + shift, write, nullptr,
                         write);
     });
-    each_device([&](Context& ctx, const Table& k, Values<T>& dw) {
+    each_device([&](Context& ctx, const Table& k, Pinned<T>& dw) {
       dw = numbers<T>(ws + shift, 7);
       k.conv2d_gradient(ctx, args, x.data() + shift, nullptr, dy.data() + shift, nullptr, write, dw.data() + shift,
                         write);
@@ -109,7 +113,7 @@ void check_conv(Conv2DArgs args, int64_t shift = 0) {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("emulated convolution: strides, dilation, padding, groups", T, float, double) {
+TEST_CASE_TEMPLATE("cuda: convolution: strides, dilation, padding, groups", T, float, double) {
   const Conv2DArgs cases[] = {
       conv(float32, 2, {7, 3, 1, 1, 1}, {9, 3, 1, 1, 1}, 3, 5),
       conv(float32, 2, {7, 3, 2, 1, 1}, {8, 3, 2, 1, 1}, 4, 8),
@@ -126,7 +130,7 @@ TEST_CASE_TEMPLATE("emulated convolution: strides, dilation, padding, groups", T
   }
 }
 
-TEST_CASE_TEMPLATE("emulated convolution: depthwise", T, float, double) {
+TEST_CASE_TEMPLATE("cuda: convolution: depthwise", T, float, double) {
   const Conv2DArgs cases[] = {
       conv(float32, 2, {7, 3, 1, 1, 1}, {9, 3, 1, 1, 1}, 8, 8, 8),
       conv(float32, 2, {8, 3, 2, 1, 1}, {7, 3, 2, 2, 2}, 36, 36, 36),
@@ -139,7 +143,7 @@ TEST_CASE_TEMPLATE("emulated convolution: depthwise", T, float, double) {
   }
 }
 
-TEST_CASE("emulated convolution: each tile") {
+TEST_CASE("cuda: convolution: each tile") {
   check_conv<float>(conv(float32, 3, {20, 3, 1, 1, 1}, {20, 3, 1, 1, 1}, 16, 72));   // 64 x 64, and splits
   check_conv<float>(conv(float32, 1, {6, 3, 1, 1, 1}, {5, 3, 1, 1, 1}, 36, 132));    // 32 x 128
   check_conv<float>(conv(float32, 5, {14, 3, 1, 1, 1}, {14, 3, 1, 1, 1}, 20, 24));   // 128 x 32

@@ -1,20 +1,23 @@
-// Elementwise kernels, copies, comparisons and augmentation under the emulation, where the tests of the ops do not
-// come: results of several blocks, operands that are not aligned, each way to walk and to copy.
+// Elementwise kernels of CUDA, copies, comparisons and augmentation, where the tests of the ops do not come: results of
+// several blocks, operands that are not aligned, each way to walk and to copy.
 #define MICA_EMULATED
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <random>
 #include <vector>
 
 #include "cuda/strided.h"
 #include "cuda/trigonometry.h"
 #include "kernels/kernels.h"
+#include "mica/core/stream.h"
 #include "support/devices.h"
+#include "support/pinned.h"
+#include "support/tensors.h"
 
 using namespace mica;
 using namespace mica::kernels;
+using test::Pinned;
 
 namespace {
 
@@ -22,7 +25,8 @@ namespace {
 class Buffer {
  public:
   Buffer(DType dtype, int64_t n, int skip = 0, int salt = 0)
-      : bytes_(static_cast<size_t>(n + skip) * size_of(dtype)), words_(bytes_ / 16 + 1), dtype_(dtype), skip_(skip) {
+      : bytes_(static_cast<size_t>(n + skip) * size_of(dtype)), memory_(static_cast<int64_t>(bytes_) + 1),
+        dtype_(dtype), skip_(skip) {
     std::minstd_rand random(static_cast<unsigned>(salt + 1));
     for (int64_t i = 0; i < n + skip; ++i) {
       const int value = static_cast<int>(random() % 9) + 1;
@@ -41,32 +45,35 @@ class Buffer {
   T* as() {
     return static_cast<T*>(data());
   }
-  bool operator==(const Buffer& other) const { return std::memcmp(words_.data(), other.words_.data(), bytes_) == 0; }
+  bool operator==(const Buffer& other) const {
+    return test::same_elements(dtype_, memory_.data(), other.memory_.data(), bytes_);
+  }
 
  private:
   template <class T>
   T* at() {
-    return reinterpret_cast<T*>(words_.data());
+    return reinterpret_cast<T*>(memory_.data());
   }
-  struct alignas(16) Word {
-    char bytes[16];
-  };
   size_t bytes_;
-  std::vector<Word> words_;
+  Pinned<uint8_t> memory_;
   DType dtype_;
   int skip_;
 };
 
-// Whether run(kernels, context, y) leaves the same bits in y on both devices.
+// Whether run(kernels, context, y) leaves the same bits in y on each device.
 template <class Run>
-bool same(const Buffer& y, const Run& run) {
+test::Verdict same(const Buffer& y, const Run& run) {
   const auto on = [&](Device device) {
     Buffer result = y;
     Context ctx = context(device);
     run(kernels_for(device), ctx, result);
+    synchronize(device);
     return result;
   };
-  return on(Device::cpu()) == on(test::emulated_device());
+  const Buffer expected = on(Device::cpu());
+  for (const Device device : test::cuda_devices())
+    if (!(on(device) == expected)) return {"they differ on " + to_string(device)};
+  return {};
 }
 
 // Sizes around a pack, a block's packs, and some blocks.
@@ -85,7 +92,7 @@ StridedDims dims_of(std::vector<int64_t> size, std::vector<int64_t> a, std::vect
 
 }  // namespace
 
-TEST_CASE("emulated elementwise: any size, aligned or not, in place") {
+TEST_CASE("cuda: elementwise: any size, aligned or not, in place") {
   for (int64_t n : kSizes)
     for (int skip : {0, 1}) {
       CAPTURE(n);
@@ -122,39 +129,29 @@ TEST_CASE("emulated elementwise: any size, aligned or not, in place") {
     }
 }
 
-TEST_CASE("emulated cast: what saturates, and what has more digits than the target") {
+TEST_CASE("cuda: cast: what saturates, and what has more digits than the target") {
   const double inf = HUGE_VAL;
-  std::vector<double> x = {0.0,    -0.0,         0.5,      -0.5,         2.9,          -2.9,          254.9,
-                           255.5,  256,          -1,       2147483647.0, 2147483648.0, -2147483648.0, -2147483649.0,
-                           0x1p62, 0x1p63,       -0x1p63,  -0x1p64,      1e300,        -1e300,        inf,
-                           -inf,   std::nan(""), 16777217, 1e-40,        257.5,        0x1.01p0,      0x1.03p0};
-  const auto n = static_cast<int64_t>(x.size());
-  const std::vector<int64_t> wide = {0,
-                                     -1,
-                                     255,
-                                     256,
-                                     INT32_MAX,
-                                     int64_t{INT32_MAX} + 1,
-                                     INT32_MIN,
-                                     INT64_MAX,
-                                     INT64_MIN,
-                                     (int64_t{1} << 53) + 1,
-                                     (int64_t{1} << 61) + (int64_t{1} << 37) + 1,
-                                     16777217};
-  const auto m = static_cast<int64_t>(wide.size());
+  const Pinned<double> x({0.0,    -0.0,         0.5,      -0.5,         2.9,          -2.9,          254.9,
+                          255.5,  256,          -1,       2147483647.0, 2147483648.0, -2147483648.0, -2147483649.0,
+                          0x1p62, 0x1p63,       -0x1p63,  -0x1p64,      1e300,        -1e300,        inf,
+                          -inf,   std::nan(""), 16777217, 1e-40,        257.5,        0x1.01p0,      0x1.03p0});
+  const int64_t n = x.size();
+  Pinned<float> narrow(n);
+  for (int64_t i = 0; i < n; ++i) narrow[i] = static_cast<float>(x[i]);
+  const Pinned<int64_t> wide({0, -1, 255, 256, INT32_MAX, int64_t{INT32_MAX} + 1, INT32_MIN, INT64_MAX, INT64_MIN,
+                              (int64_t{1} << 53) + 1, (int64_t{1} << 61) + (int64_t{1} << 37) + 1, 16777217});
+  const int64_t m = wide.size();
   for (DType to : {float32, float64, bfloat16, int32, int64, uint8}) {
     CHECK(same(Buffer(to, n),
                [&](auto& k, Context& c, Buffer& out) { k.cast(c, n, float64, x.data(), to, 1, 0, out.data()); }));
-    CHECK(same(Buffer(to, n), [&](auto& k, Context& c, Buffer& out) {
-      std::vector<float> narrow(x.begin(), x.end());
-      k.cast(c, n, float32, narrow.data(), to, 1, 0, out.data());
-    }));
+    CHECK(same(Buffer(to, n),
+               [&](auto& k, Context& c, Buffer& out) { k.cast(c, n, float32, narrow.data(), to, 1, 0, out.data()); }));
     CHECK(same(Buffer(to, m),
                [&](auto& k, Context& c, Buffer& out) { k.cast(c, m, int64, wide.data(), to, 1, 0, out.data()); }));
   }
 }
 
-TEST_CASE("emulated binary, compare, select: each way that operands lie") {
+TEST_CASE("cuda: binary, compare, select: each way that operands lie") {
   const struct {
     const char* text;
     StridedDims dims;
@@ -191,8 +188,8 @@ TEST_CASE("emulated binary, compare, select: each way that operands lie") {
                                 dy.data(), dx.data());
             }));
       }
-      std::vector<uint8_t> condition(static_cast<size_t>(n) + 1);
-      for (size_t i = 0; i < condition.size(); ++i) condition[i] = i % 3 == 0;
+      Pinned<uint8_t> condition(n + 1);
+      for (int64_t i = 0; i < condition.size(); ++i) condition[i] = i % 3 == 0;
       for (DType dtype : {uint8, bfloat16, float32, int64}) {
         Buffer a(dtype, n, 0, 1), b(dtype, n, skip, 2);
         const int64_t b_first = layout.dims.b_stride[layout.dims.rank - 1] < 0 ? 15 : 0;
@@ -203,7 +200,7 @@ TEST_CASE("emulated binary, compare, select: each way that operands lie") {
     }
 }
 
-TEST_CASE("emulated binary: an operand may be the result") {
+TEST_CASE("cuda: binary: an operand may be the result") {
   Buffer b(float32, 5000, 0, 2);
   CHECK(same(Buffer(float32, 5000, 0, 1), [&](auto& k, Context& c, Buffer& y) {
     k.binary(c, BinaryOp::subtract, float32, dims_of({5000}, {1}, {1}), y.data(), b.data(), y.data());
@@ -211,7 +208,7 @@ TEST_CASE("emulated binary: an operand may be the result") {
   }));
 }
 
-TEST_CASE("emulated copy: each way that source and target lie") {
+TEST_CASE("cuda: copy: each way that source and target lie") {
   const struct {
     const char* text;
     StridedDims dims;
@@ -284,13 +281,16 @@ TEST_CASE("emulated walks: what is too long for one launch is cut, and every ele
   }
 }
 
-TEST_CASE("emulated random_normal: as on the CPU, within rounding") {
+TEST_CASE("cuda: random_normal: as on the CPU, within rounding") {
   const int64_t n = 5003;
-  std::vector<float> x(n), y(n);
-  Context cpu = context(Device::cpu()), emulated = context(test::emulated_device());
-  kernels_for(Device::cpu()).random_normal(cpu, float32, n, 1, 2, {1, 2}, x.data());
-  kernels_for(test::emulated_device()).random_normal(emulated, float32, n, 1, 2, {1, 2}, y.data());
-  for (int64_t i = 0; i < n; ++i) REQUIRE(std::abs(x[i] - y[i]) <= 4e-6f);
+  Pinned<float> expected(n), y(n);
+  test::for_each_device([&](Device device) {
+    Context ctx = context(device);
+    Pinned<float>& to = device == Device::cpu() ? expected : y;
+    kernels_for(device).random_normal(ctx, float32, n, 1, 2, {1, 2}, to.data());
+    synchronize(device);
+    for (int64_t i = 0; i < n; ++i) REQUIRE(std::abs(to[i] - expected[i]) <= 4e-6f);
+  });
 }
 
 TEST_CASE("emulated sine and cosine: of arguments of any size") {
@@ -326,9 +326,9 @@ TEST_CASE("emulated sine and cosine: of arguments of any size") {
   CHECK(std::signbit(sine_of(quarter_turns(-0.0))));
 }
 
-TEST_CASE("emulated crop2d, flip2d: pixels of any size, windows beyond the image") {
-  const int64_t rows[] = {0, 2, -3, 100, INT64_MAX, INT64_MIN}, columns[] = {0, -2, 3, 1, 0, INT64_MIN};
-  const uint8_t vertical[] = {0, 1, 0, 1, 1, 0}, horizontal[] = {0, 0, 1, 1, 0, 1};
+TEST_CASE("cuda: crop2d, flip2d: pixels of any size, windows beyond the image") {
+  const Pinned<int64_t> rows({0, 2, -3, 100, INT64_MAX, INT64_MIN}), columns({0, -2, 3, 1, 0, INT64_MIN});
+  const Pinned<uint8_t> vertical({0, 1, 0, 1, 1, 0}), horizontal({0, 0, 1, 1, 0, 1});
   for (DType dtype : {uint8, bfloat16, float32, float64})
     for (int64_t c : {1, 3, 4, 16})
       for (int skip : {0, 1}) {
@@ -338,11 +338,12 @@ TEST_CASE("emulated crop2d, flip2d: pixels of any size, windows beyond the image
         Buffer x(dtype, 6 * 13 * 11 * c, skip, 1);
         for (int64_t sign : {1, -1})
           CHECK(same(Buffer(dtype, 6 * 9 * 14 * c, 0, 2), [&](auto& k, Context& ctx, Buffer& y) {
-            k.crop2d(ctx, {dtype, 6, 13, 11, c, 9, 14, sign}, rows, columns, x.data(), y.data());
+            k.crop2d(ctx, {dtype, 6, 13, 11, c, 9, 14, sign}, rows.data(), columns.data(), x.data(), y.data());
           }));
         for (bool both : {true, false})
           CHECK(same(Buffer(dtype, 6 * 13 * 11 * c, 0, 2), [&](auto& k, Context& ctx, Buffer& y) {
-            k.flip2d(ctx, {dtype, 6, 13, 11, c, 13, 11}, both ? vertical : nullptr, horizontal, x.data(), y.data());
+            k.flip2d(ctx, {dtype, 6, 13, 11, c, 13, 11}, both ? vertical.data() : nullptr, horizontal.data(), x.data(),
+                     y.data());
           }));
       }
 }

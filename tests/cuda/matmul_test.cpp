@@ -1,20 +1,23 @@
-// The CUDA products, emulated, beside the CPU's: each tile, each way of reading memory, and products of vectors.
+// The CUDA products beside the CPU's: each tile, each way of reading memory, and products of vectors.
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <vector>
 
 #include "kernels/kernels.h"
+#include "mica/core/stream.h"
 #include "support/devices.h"
+#include "support/pinned.h"
 
 using namespace mica;
 using namespace mica::kernels;
 
 namespace {
 
+using test::Pinned;
+
 template <class T>
-std::vector<T> numbers(int64_t count, int64_t salt) {
-  std::vector<T> values(static_cast<size_t>(count));
+Pinned<T> numbers(int64_t count, int64_t salt) {
+  Pinned<T> values(count);
   for (int64_t i = 0; i < count; ++i) values[i] = static_cast<T>(((i + salt) * 7919 + 13) % 101 - 50) / 32;
   return values;
 }
@@ -47,32 +50,33 @@ void check_products(const Size& s) {
     args.a_batch_stride = args.lda * (args.transpose_a ? s.k : s.m);
     args.b_batch_stride = args.ldb * (args.transpose_b ? s.n : s.k);
     args.c_batch_stride = args.ldc * s.m;
-    const std::vector<T> a = numbers<T>(args.a_batch_stride * s.batch + s.shift, 1),
-                         b = numbers<T>(args.b_batch_stride * s.batch + s.shift, 2), bias = numbers<T>(s.n, 3);
+    const Pinned<T> a = numbers<T>(args.a_batch_stride * s.batch + s.shift, 1),
+                    b = numbers<T>(args.b_batch_stride * s.batch + s.shift, 2), bias = numbers<T>(s.n, 3);
     if (form >= 8)
       args.write = Write::accumulate;
     else if (form >= 4)
       args.bias = bias.data();
     if (form >= 4 && form < 8) args.activation = form % 2 ? UnaryOp::tanh : UnaryOp::relu;
-    std::vector<T> c[2];
-    for (Device device : {Device::cpu(), test::emulated_device()}) {
+    Pinned<T> expected;
+    test::for_each_device([&](Device device) {
       Context ctx = context(device);
-      std::vector<T>& y = c[device.type == Device::Type::cpu];
-      y = numbers<T>(args.c_batch_stride * s.batch + s.shift, 4);
-      table(device).matmul(ctx, args, a.data() + s.shift, b.data() + s.shift, y.data() + s.shift);
-    }
-    double worst = 0;
-    for (size_t i = 0; i < c[0].size(); ++i) {
-      const double wanted = static_cast<double>(c[1][i]), d = std::abs(static_cast<double>(c[0][i]) - wanted);
-      worst = d / (1 + std::abs(wanted)) <= worst ? worst : d != d ? HUGE_VAL : d / (1 + std::abs(wanted));
-    }
-    CHECK(worst < (sizeof(T) == 4 ? 1e-4 : 1e-12));
+      Pinned<T> c = numbers<T>(args.c_batch_stride * s.batch + s.shift, 4);
+      table(device).matmul(ctx, args, a.data() + s.shift, b.data() + s.shift, c.data() + s.shift);
+      synchronize(device);
+      if (device == Device::cpu()) expected = Pinned<T>(c);
+      double worst = 0;
+      for (int64_t i = 0; i < c.size(); ++i) {
+        const double wanted = static_cast<double>(expected[i]), d = std::abs(static_cast<double>(c[i]) - wanted);
+        worst = d / (1 + std::abs(wanted)) <= worst ? worst : d != d ? HUGE_VAL : d / (1 + std::abs(wanted));
+      }
+      CHECK(worst < (sizeof(T) == 4 ? 1e-4 : 1e-12));
+    });
   }
 }
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("emulated products: each tile, aligned or not", T, float, double) {
+TEST_CASE_TEMPLATE("cuda: products: each tile, aligned or not", T, float, double) {
   check_products<T>({100, 72, 12, 192});       // 128 x 128
   check_products<T>({70, 66, 300, 1, 2});      // 64 x 64, in splits
   check_products<T>({130, 12, 20});            // 128 x 32
@@ -80,7 +84,7 @@ TEST_CASE_TEMPLATE("emulated products: each tile, aligned or not", T, float, dou
   check_products<T>({20, 132, 260, 2, 0, 1});  // the same, unaligned
 }
 
-TEST_CASE_TEMPLATE("emulated products: vectors", T, float, double) {
+TEST_CASE_TEMPLATE("cuda: products: vectors", T, float, double) {
   check_products<T>({36, 1, 68, 3});
   check_products<T>({1, 260, 1028, 2});
   check_products<T>({9, 1, 4500, 1, 1});

@@ -1,4 +1,4 @@
-// Recurrent networks on the emulated GPU against the CPU's kernels: u that fits shared memory and u that does not, few
+// Recurrent networks by CUDA's kernels against the CPU's: u that fits shared memory and u that does not, few
 // and many rows of the batch, all that a step may be told. And the bits of a row, whatever else is in its batch.
 #include <doctest/doctest.h>
 
@@ -7,6 +7,7 @@
 #include "kernels/kernels.h"
 #include "mica/ops/elementwise.h"
 #include "support/devices.h"
+#include "support/error_text.h"
 #include "support/tensors.h"
 
 using namespace mica;
@@ -87,10 +88,13 @@ void check_as_on_cpu(const Network& network, const Way& way, DType dtype) {
   CAPTURE(way.h);
   CAPTURE(dtype);
   const Tensors expected = results(network, way, dtype, Device::cpu());
-  const Tensors found = results(network, way, dtype, emulated_device());
-  for (size_t i = 0; i < expected.size(); ++i) {
-    CAPTURE(i);
-    CHECK(close(found[i], expected[i], tolerance_of(dtype, kSums)));
+  for (const Device device : cuda_devices()) {
+    CAPTURE(device);
+    const Tensors found = results(network, way, dtype, device);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      CAPTURE(i);
+      CHECK(close(found[i], expected[i], tolerance_of(dtype, kSums)));
+    }
   }
 }
 
@@ -117,8 +121,11 @@ TEST_CASE("cuda: a row of a recurrent network has the same bits in each batch") 
   for (const Network& network : kNetworks)
     for (const Way& way : {Way{131, 2, 9}, Way{390, 1, 70}}) {
       if (way.h > 9 && network.kind != RecurrentKind::lstm) continue;
-      const Tensors all = results(network, way, float32, emulated_device());
-      const Tensors last = results(network, way, float32, emulated_device(), way.b - 2);
-      for (size_t i = 0; i < all.size(); ++i) CHECK(close(last[i], all[i].slice(way.b - 2, way.b).clone(), kExact));
+      for (const Device device : cuda_devices()) {
+        CAPTURE(device);
+        const Tensors all = results(network, way, float32, device);
+        const Tensors last = results(network, way, float32, device, way.b - 2);
+        for (size_t i = 0; i < all.size(); ++i) CHECK(close(last[i], all[i].slice(way.b - 2, way.b).clone(), kExact));
+      }
     }
 }

@@ -20,6 +20,13 @@ inline Device emulated_device() {
   return Device::cuda_emulated();
 }
 
+/// What kernels of CUDA can be tried on: the emulation, and the first GPU where there is one.
+inline std::vector<Device> cuda_devices() {
+  std::vector<Device> devices{emulated_device()};
+  if (Device::cuda_count() > 0) devices.push_back(Device::cuda());
+  return devices;
+}
+
 /// Whether tensors are made elsewhere than on the CPU (MICA_TEST_DEVICE).
 inline bool elsewhere() { return default_device() != Device::cpu(); }
 
@@ -38,8 +45,8 @@ inline std::vector<int> thread_counts(std::vector<int> counts) {
   return counts;
 }
 
-/// Runs body(device) on the CPU, on the emulation of CUDA threads, and on the first GPU where there is one. Tensors are
-/// made on the CPU and moved, since a backend need not have more kernels than the one under test.
+/// Runs body(device) on the CPU and on cuda_devices(). Tensors are made on the CPU and moved, since a backend need not
+/// have more kernels than the one under test.
 template <class Body>
 void for_each_device(const Body& body) {
   const auto run = [&](Device device) {
@@ -47,8 +54,7 @@ void for_each_device(const Body& body) {
     body(device);
   };
   run(Device::cpu());
-  run(emulated_device());
-  if (Device::cuda_count() > 0) run(Device::cuda());
+  for (const Device device : cuda_devices()) run(device);
 }
 
 }  // namespace mica::test

@@ -117,6 +117,24 @@ inline Verdict close(const Tensor& actual, const std::vector<double>& expected, 
   return close(actual, tensor(expected, actual.shape()), tolerance);
 }
 
+/// Whether these elements are equal bit by bit, but for NaN, which devices write differently.
+inline bool same_elements(DType dtype, const void* a, const void* b, size_t bytes) {
+  if (bytes == 0 || std::memcmp(a, b, bytes) == 0) return true;
+  const auto same = [&](auto x) {
+    auto y = x;
+    for (size_t i = 0; i < bytes; i += sizeof x) {
+      std::memcpy(&x, static_cast<const char*>(a) + i, sizeof x);
+      std::memcpy(&y, static_cast<const char*>(b) + i, sizeof y);
+      const bool nan = std::isnan(static_cast<float>(x)) && std::isnan(static_cast<float>(y));
+      if (!nan && std::memcmp(&x, &y, sizeof x) != 0) return false;
+    }
+    return true;
+  };
+  if (dtype == DType::float32) return same(float{});
+  if (dtype == DType::float64) return same(double{});
+  return dtype == DType::bfloat16 && same(BFloat16{});
+}
+
 /// Whether shape, dtype and each bit are equal: -0 differs from 0, and one NaN from another.
 inline Verdict same_bits(const Tensor& actual, const Tensor& expected) {
   if (!actual.defined() || !expected.defined()) return {"a tensor is undefined"};
