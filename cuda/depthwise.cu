@@ -162,15 +162,15 @@ inline constexpr int kLines = sizeof(T) == 4 ? 8 : 4;  // of dy, side by side in
 // of the block on. A warp takes 32 results of a line.
 template <class T, int kRows, int kColumns>
 MICA_KERNEL(32 * kLines<T>)
-void gradient_filter_kernel(const Shape s, int chunks, int chunk, FastDivide tap_columns, const T* __restrict__ x,
-                            const T* __restrict__ dy, T* __restrict__ sums) {
+void gradient_filter_kernel(const Shape s, int chunks, int chunk, int groups, FastDivide tap_columns,
+                            const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ sums) {
   constexpr int kTaps = kRows * kColumns;
   MICA_SHARED(T, parts, [kLines<T>][kTaps][32]);
   const int lane = static_cast<int>(thread_index().x) % 32, warp = static_cast<int>(thread_index().x) / 32;
-  const int part = static_cast<int>(block_index().x) % chunks;
-  int tap_column = static_cast<int>(block_index().x) / chunks;
+  const int part = static_cast<int>(block_index().x) % chunks, rest = static_cast<int>(block_index().x) / chunks;
+  int tap_column = rest % groups;
   const int first_row = tap_columns.divide(tap_column) * kRows, first_column = tap_column * kColumns;
-  const int o = static_cast<int>(block_index().y) * 32 + lane;
+  const int o = rest / groups * 32 + lane;
   T sum[kTaps] = {};
   const int last = at_most((part + 1) * chunk, s.images * s.oh);
   for (int line = part * chunk + warp; line < last && o < s.o; line += kLines<T>) {
@@ -232,8 +232,8 @@ void gradient_filter(Context& ctx, const Conv2DArgs& a, const T* x, const T* dy,
     const int64_t chunks = at_least<int64_t>(1, ceil_div(lines, chunk));
     const Scratch scratch(ctx, sizeof(T) * static_cast<size_t>(chunks * taps * a.o));
     T* const sums = scratch.as<T>();
-    launch(gradient_filter_kernel<T, kRows, kColumns>, {chunks * groups, columns}, {32 * kLines<T>}, 0, ctx.stream, s,
-           to_int(chunks), to_int(chunk), FastDivide(tap_columns), x, dy, sums);
+    launch(gradient_filter_kernel<T, kRows, kColumns>, chunks * groups * columns, {32 * kLines<T>}, 0, ctx.stream, s,
+           to_int(chunks), to_int(chunk), to_int(groups), FastDivide(tap_columns), x, dy, sums);
     MatrixOutput<T> output;
     output.c = dw;
     output.rows = 1;

@@ -194,6 +194,9 @@ void run_steps(Context& ctx, const Run<T, First, Second>& run) {
   };
   const Size one = size(First(), run.first_weights);
   const Size two = kTwoPhases<Second> ? size(Second(), run.second_weights) : Size();
+  constexpr int64_t kMost = int64_t{1} << 32;  // that pack_kernel counts
+  check(one.weights <= kMost && two.weights <= kMost, "recurrent",
+        "too many units for the CUDA kernels: ", int64_t{run.h});
   // Operand 0 is there twice: while the one is read, the next one is written.
   const int64_t one_vectors = one.depth4 * run.batch, operands = 2 * one_vectors + two.depth4 * run.batch;
   const bool own_c = kTwoPhases<Second>;

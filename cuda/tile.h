@@ -372,14 +372,25 @@ void add_splits_kernel(const T* __restrict__ sums, int splits, int64_t count, Fa
   c = output.finish_all(sum, shift, output.accumulate ? c : T(0));
 }
 
-// c = tanh(c).
+// c = tanh(c), of all `count` elements of the batch.
 template <class T>
 MICA_KERNEL(256)
-void tanh_kernel(int64_t column_blocks, const MatrixOutput<T> output) {
-  const int64_t row = block_index().x / column_blocks;
-  const int64_t column = block_index().x % column_blocks * 256 + thread_index().x;
-  if (column >= output.columns) return;
-  T& c = output.c[output.at(row / output.rows, static_cast<int>(row % output.rows)) + column];
+void tanh_kernel(int64_t count, FastDivide columns, FastDivide rows, const MatrixOutput<T> output) {
+  const int64_t i = int64_t{block_index().x} * 256 + thread_index().x;
+  if (i >= count) return;
+  int column = 0, row = 0;
+  int64_t batch = 0;
+  if (count <= int64_t{1} << 31) {  // so FastDivide will do
+    column = static_cast<int>(i);
+    row = columns.divide(column);
+    batch = rows.divide(row);
+  } else {
+    const int64_t line = i / output.columns;
+    column = static_cast<int>(i - line * output.columns);
+    batch = line / output.rows;
+    row = static_cast<int>(line - batch * output.rows);
+  }
+  T& c = output.c[output.at(batch, row) + column];
   c = scalar::Tanh::forward(c);
 }
 
@@ -454,7 +465,8 @@ void multiply_tiles(Context& ctx, const Operands& operands, MatrixOutput<T> outp
     if (grid.splits == 1) {
       run(output);
       if (output.tanh)
-        launch(tanh_kernel<T>, batch * m * ceil_div(n, 256), {256}, 0, ctx.stream, ceil_div(n, 256), output);
+        launch(tanh_kernel<T>, ceil_div(batch * m * n, 256), {256}, 0, ctx.stream, batch * m * n, FastDivide(n),
+               FastDivide(m), output);
       return;
     }
     const Scratch sums(ctx, sizeof(T) * static_cast<size_t>(grid.splits * batch * m * n));

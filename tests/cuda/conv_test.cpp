@@ -149,3 +149,19 @@ TEST_CASE("cuda: convolution: each tile") {
   check_conv<float>(conv(float32, 5, {14, 3, 1, 1, 1}, {14, 3, 1, 1, 1}, 20, 24));   // 128 x 32
   check_conv<float>(conv(float32, 98, {16, 2, 1, 1, 0}, {17, 2, 1, 1, 0}, 4, 132));  // 128 x 128
 }
+
+TEST_CASE("cuda: convolution: depthwise of more blocks of channels than a grid has along y") {
+  constexpr int64_t kChannels = 32 * 65536;
+  const Conv2DArgs args = conv(float32, 1, {1, 1}, {1, 1}, kChannels, kChannels, kChannels);
+  const Pinned<float> x = numbers<float>(kChannels, 1), dy = numbers<float>(kChannels, 2);
+  test::for_each_device([&](Device device) {
+    Context ctx = context(device);
+    Pinned<float> dw(kChannels);
+    table(device).conv2d_gradient(ctx, args, x.data(), nullptr, dy.data(), nullptr, Write::overwrite, dw.data(),
+                                  Write::overwrite);
+    synchronize(device);
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < kChannels; ++i) wrong += dw[i] != x[i] * dy[i];
+    CHECK(wrong == 0);
+  });
+}

@@ -129,3 +129,12 @@ TEST_CASE("cuda: a row of a recurrent network has the same bits in each batch") 
       }
     }
 }
+
+TEST_CASE("cuda: a recurrent network whose u no launch could pack is refused") {
+  const RecurrentArgs args{.dtype = float32, .kind = RecurrentKind::lstm, .b = 1, .t = 1, .h = 65544};
+  for (const Device device : cuda_devices()) {
+    Context ctx = context(device);
+    CHECK(error_text([&] { kernels_for(device).recurrent(ctx, args, nullptr, nullptr, nullptr, nullptr, nullptr); }) ==
+          "[recurrent] too many units for the CUDA kernels: 65544");
+  }
+}
