@@ -248,6 +248,18 @@ TEST_CASE("a number in place of a tensor takes the tensor's dtype") {
   CHECK(close(-tensor({1, -2}), {-1, 2}));
 }
 
+TEST_CASE("squares of whole numbers are exact, and so is what is raised to 1") {
+  for (const DType dtype : {float32, float64}) {
+    CAPTURE(dtype);
+    const Tensor x = arange(1, 1001, 1, {dtype}), squares = x * x;
+    CHECK(close(power(x, 2), squares, kExact));
+    CHECK(close(power(x, full({1000}, 2, {dtype})), squares, kExact));
+    CHECK(close(power(-x, 2), squares, kExact));
+    CHECK(close(power(x, 1), x, kExact));
+    CHECK(close(power(x, full({1000}, 1, {dtype})), x, kExact));
+  }
+}
+
 TEST_CASE("integers wrap around, divide toward negative infinity, and give 0 when divided by 0") {
   for (const DType dtype : {int32, int64}) {
     CAPTURE(dtype);
