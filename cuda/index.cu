@@ -1,4 +1,6 @@
-// Elements by their positions: gather, and scatter_add, which sums what goes to one place in the order of m.
+// Elements by their positions: gather, and scatter_add. Where m is up to 16, that adds entries to y one by one, in the
+// order of m; where it is more, what goes to one place is summed first, in an order that the indices alone decide, and
+// the sum is added to y.
 #include "cuda/common.h"
 #include "kernels/args.h"
 
