@@ -1,5 +1,5 @@
 // Convolutions and their gradients as products whose operands are windows of images (conv_windows.h). Windows of one
-// pixel are plain products, and one group for each channel is depthwise.cu's.
+// pixel are plain products; one group for each channel is depthwise.cu's, and up to four channels are conv_few.cu's.
 #include "cuda/conv.h"
 
 #include "cuda/conv_windows.h"
@@ -11,6 +11,9 @@ namespace {
 constexpr int64_t kMostPixels = int64_t{1} << 28;  // of one launch: indices of pixels are int
 
 bool is_depthwise(const Conv2DArgs& args) { return args.groups > 1 && args.groups == args.c && args.o > 0; }
+bool has_few_channels(const Conv2DArgs& args) {
+  return args.groups == 1 && args.c > 0 && args.c <= kFewChannels && args.o > 0;
+}
 
 // Whether each result is made of one pixel, the one in its place.
 bool is_product(const Conv2DArgs& args) {
@@ -30,8 +33,8 @@ void check_sizes(const Conv2DArgs& a) {
 template <class F>
 void for_images(const Conv2DArgs& args, const F& f) {
   Conv2DArgs some = args;
-  // A thread of the depthwise kernels takes a channel of up to four pixels; others count pixels alone.
-  const int64_t channels = is_depthwise(args) ? args.o : 1;
+  // A thread of the direct kernels takes a channel of up to four pixels; others count pixels alone.
+  const int64_t channels = is_depthwise(args) || has_few_channels(args) ? at_least<int64_t>(args.o, 8) : 1;
   const int64_t pixels = at_least<int64_t>(1, at_least(args.h * args.w, args.oh * args.ow) * channels);
   const int64_t most = at_least<int64_t>(1, kMostPixels / pixels);
   for (int64_t first = 0; first == 0 || first < args.n; first += most) {
@@ -195,6 +198,7 @@ void conv2d(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, 
       const T* const images = static_cast<const T*>(x) + first * args.h * args.w * args.c;
       T* const results = static_cast<T*>(y) + first * args.oh * args.ow * args.o;
       if (is_depthwise(args)) return depthwise(ctx, some, images, w, bias, results);
+      if (has_few_channels(args)) return few_channels(ctx, some, images, w, bias, results);
       forward(ctx, some, images, static_cast<const T*>(w), static_cast<const T*>(bias), results);
     });
   });
@@ -235,6 +239,11 @@ void conv2d_gradient(Context& ctx, const Conv2DArgs& args, const void* x, const 
       if (is_depthwise(args)) {
         if (dx) depthwise_gradient_input(ctx, some, results, w, static_cast<T*>(dx) + begin, write_dx);
         if (dw) depthwise_gradient_filter(ctx, some, images, results, dw, write);
+        return;
+      }
+      if (has_few_channels(args)) {
+        if (dx) few_channels_gradient_input(ctx, some, results, w, static_cast<T*>(dx) + begin, write_dx);
+        if (dw) few_channels_gradient_filter(ctx, some, images, results, dw, write);
         return;
       }
       if (dx)

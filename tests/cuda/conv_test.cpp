@@ -115,14 +115,31 @@ void check_conv(Conv2DArgs args, int64_t shift = 0) {
 
 TEST_CASE_TEMPLATE("cuda: convolution: strides, dilation, padding, groups", T, float, double) {
   const Conv2DArgs cases[] = {
-      conv(float32, 2, {7, 3, 1, 1, 1}, {9, 3, 1, 1, 1}, 3, 5),
-      conv(float32, 2, {7, 3, 2, 1, 1}, {8, 3, 2, 1, 1}, 4, 8),
+      conv(float32, 2, {7, 3, 1, 1, 1}, {9, 3, 1, 1, 1}, 5, 5),
+      conv(float32, 2, {7, 3, 2, 1, 1}, {8, 3, 2, 1, 1}, 8, 8),
       conv(float32, 1, {11, 3, 2, 3, 2}, {10, 2, 3, 2, 1}, 6, 4, 2),
       conv(float32, 2, {9, 3, 2, 2, 0}, {9, 3, 4, 2, 3}, 8, 12, 2),  // phases without taps
-      conv(float32, 1, {6, 2, 3}, {5, 1, 3}, 4, 4),                  // pixels that no window reads
+      conv(float32, 1, {6, 2, 3}, {5, 1, 3}, 8, 4),                  // pixels that no window reads
       conv(float32, 2, {5, 1}, {4, 1}, 8, 6),                        // a product
-      conv(float32, 2, {6, 5, 6, 1, 2}, {7, 7, 1, 1, 3}, 1, 36),
-      conv(float32, 1, {3, 3, 1, 40, 40}, {3, 3, 1, 50, 50}, 4, 4),  // only the middle taps meet the image
+      conv(float32, 2, {6, 5, 6, 1, 2}, {7, 7, 1, 1, 3}, 7, 36),
+      conv(float32, 1, {3, 3, 1, 40, 40}, {3, 3, 1, 50, 50}, 8, 4),  // only the middle taps meet the image
+  };
+  for (const Conv2DArgs& args : cases) {
+    check_conv<T>(args);
+    check_conv<T>(args, 1);
+  }
+}
+
+TEST_CASE_TEMPLATE("cuda: convolution: up to four channels", T, float, double) {
+  const Conv2DArgs cases[] = {
+      conv(float32, 2, {7, 3, 1, 1, 1}, {9, 3, 1, 1, 1}, 1, 8),
+      conv(float32, 3, {11, 3, 1, 1, 0}, {21, 3, 1, 1, 0}, 1, 36),
+      conv(float32, 2, {7, 3, 2, 1, 1}, {8, 3, 2, 1, 1}, 3, 16),
+      conv(float32, 2, {9, 5, 1, 1, 2}, {9, 5, 1, 1, 2}, 1, 40),
+      conv(float32, 1, {11, 3, 2, 3, 2}, {10, 2, 3, 2, 1}, 4, 4),
+      conv(float32, 2, {9, 7, 2, 1, 3}, {12, 7, 2, 1, 3}, 3, 5),
+      conv(float32, 1, {6, 2, 3}, {5, 1, 3}, 2, 3),  // pixels that no window reads
+      conv(float32, 1, {3, 3, 1, 40, 40}, {3, 3, 1, 50, 50}, 4, 1),
   };
   for (const Conv2DArgs& args : cases) {
     check_conv<T>(args);
@@ -147,7 +164,7 @@ TEST_CASE("cuda: convolution: each tile") {
   check_conv<float>(conv(float32, 3, {20, 3, 1, 1, 1}, {20, 3, 1, 1, 1}, 16, 72));   // 64 x 64, and splits
   check_conv<float>(conv(float32, 1, {6, 3, 1, 1, 1}, {5, 3, 1, 1, 1}, 36, 132));    // 32 x 128
   check_conv<float>(conv(float32, 5, {14, 3, 1, 1, 1}, {14, 3, 1, 1, 1}, 20, 24));   // 128 x 32
-  check_conv<float>(conv(float32, 98, {16, 2, 1, 1, 0}, {17, 2, 1, 1, 0}, 4, 132));  // 128 x 128
+  check_conv<float>(conv(float32, 98, {16, 2, 1, 1, 0}, {17, 2, 1, 1, 0}, 8, 132));  // 128 x 128
 }
 
 TEST_CASE("cuda: convolution: depthwise of more blocks of channels than a grid has along y") {
