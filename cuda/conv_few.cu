@@ -9,60 +9,13 @@ namespace {
 
 using namespace direct;
 
-template <class T, int kPack, int kChannels>
-MICA_KERNEL(kThreads, sizeof(T) == 8 ? 1 : 2)
-void few_forward_kernel(const Shape s, int64_t threads, const T* __restrict__ x, const T* __restrict__ w,
-                        const T* __restrict__ bias, T* __restrict__ y) {
-  if (int64_t{block_index().x} * kThreads + thread_index().x >= threads) return;
-  using Lanes = Pack<T, kPack>;
-  const Place at(s);
-  const int o = at.lane * kPack;
-  const T* const image = x + int64_t{at.image} * s.h * s.w * kChannels;
-  Lanes sum[kRun] = {};
-  MICA_UNROLL
-  for (int e = 0; e < kPack; ++e) {
-    const T start = bias ? bias[o + e] : T(0);
-    MICA_UNROLL
-    for (int p = 0; p < kRun; ++p) sum[p].v[e] = start;
-  }
-  const int top = at.row * s.sh - s.pad_top, left = at.run * s.sw - s.pad_left;
-  for (int i = 0; i < s.kh; ++i) {
-    const int h = top + i * s.dh;
-    if (!inside(h, s.h)) continue;
-    const T* const line = image + int64_t{h} * s.w * kChannels;
-    for (int j = 0; j < s.kw; ++j) {
-      const T* const filter_at = w + int64_t{i * s.kw + j} * kChannels * s.o + o;
-      MICA_UNROLL
-      for (int c = 0; c < kChannels; ++c) {
-        const Lanes filter = load<kPack>(filter_at + int64_t{c} * s.o);
-        MICA_UNROLL
-        for (int p = 0; p < kRun; ++p) {
-          const int column = left + p * s.sw + j * s.dw;
-          if (!inside(column, s.w)) continue;
-          const T value = line[int64_t{column} * kChannels + c];
-          MICA_UNROLL
-          for (int e = 0; e < kPack; ++e) sum[p].v[e] += value * filter.v[e];
-        }
-      }
-    }
-  }
-  T* const results = y + ((int64_t{at.image} * s.oh + at.row) * s.ow + at.run) * s.o + o;
-  MICA_UNROLL
-  for (int p = 0; p < kRun; ++p) {
-    if (at.run + p >= s.ow) break;
-    MICA_UNROLL
-    for (int e = 0; e < kPack; ++e) sum[p].v[e] = activate(s.activation, sum[p].v[e]);
-    *reinterpret_cast<Lanes*>(results + int64_t{p} * s.o) = sum[p];
-  }
-}
-
 constexpr int kSharers = 8;  // threads of one pixel of dx, or of the filters of one result
 
 // Each of a pixel's threads takes some of the filters of the results that the pixel is part of.
 template <class T, int kPack, int kChannels>
-MICA_KERNEL(kThreads)
-void few_gradient_input_kernel(const Shape s, int64_t threads, const T* __restrict__ dy, const T* __restrict__ w,
-                               T* __restrict__ dx) {
+MICA_KERNEL(kThreads, 1)
+void gradient_input_kernel(const Shape s, int64_t threads, const T* __restrict__ dy, const T* __restrict__ w,
+                           T* __restrict__ dx) {
   const bool is_there = int64_t{block_index().x} * kThreads + thread_index().x < threads;
   const Place at(s);
   const T* const image = dy + int64_t{at.image} * s.oh * s.ow * s.o;
@@ -75,20 +28,24 @@ void few_gradient_input_kernel(const Shape s, int64_t threads, const T* __restri
     const T* const line = image + int64_t{oh} * s.ow * s.o;
     for (int j = 0; j < s.kw; ++j) {
       const T* const filter_at = w + int64_t{i * s.kw + j} * kChannels * s.o;
+      int place[kRun];  // of the result that a pixel is part of at this tap; -1: none
       MICA_UNROLL
       for (int p = 0; p < kRun; ++p) {
-        const int from = at.run + p + s.pad_left - j * s.dw;
-        if (from < 0) continue;
-        const int ow = s.stride_w.quotient(from);
-        if (ow * s.sw != from || ow >= s.ow) continue;
-        const T* const result = line + int64_t{ow} * s.o;
-        for (int o = at.lane * kPack; o < s.o; o += kSharers * kPack) {
-          const Pack<T, kPack> value = load<kPack>(result + o);
+        const int from = at.run + p + s.pad_left - j * s.dw, ow = from < 0 ? s.ow : s.stride_w.quotient(from);
+        place[p] = ow < s.ow && ow * s.sw == from ? ow : -1;
+      }
+      for (int o = at.lane * kPack; o < s.o; o += kSharers * kPack) {
+        Pack<T, kPack> filters[kChannels];
+        MICA_UNROLL
+        for (int c = 0; c < kChannels; ++c) filters[c] = load<kPack>(filter_at + int64_t{c} * s.o + o);
+        MICA_UNROLL
+        for (int p = 0; p < kRun; ++p) {
+          if (place[p] < 0) continue;
+          const Pack<T, kPack> value = load<kPack>(line + int64_t{place[p]} * s.o + o);
           MICA_UNROLL
           for (int c = 0; c < kChannels; ++c) {
-            const Pack<T, kPack> filter = load<kPack>(filter_at + int64_t{c} * s.o + o);
             MICA_UNROLL
-            for (int e = 0; e < kPack; ++e) sum[p][c] += value.v[e] * filter.v[e];
+            for (int e = 0; e < kPack; ++e) sum[p][c] += value.v[e] * filters[c].v[e];
           }
         }
       }
@@ -118,9 +75,9 @@ void few_gradient_input_kernel(const Shape s, int64_t threads, const T* __restri
 // sums[chunk, KH*KW*C, O]: the sums over some lines of dy of its products with kRows x kColumns taps of x, from the tap
 // of the block on. A warp takes a line, its quarters every fourth pixel of it.
 template <class T, int kPack, int kChannels, int kRows, int kColumns>
-MICA_KERNEL(32 * kLines<T>)
-void few_gradient_filter_kernel(const Shape s, int chunks, int chunk, int groups, FastDivide tap_columns,
-                                const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ sums) {
+MICA_KERNEL(32 * kLines<T>, 1)
+void gradient_filter_kernel(const Shape s, int chunks, int chunk, int groups, FastDivide tap_columns,
+                            const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ sums) {
   constexpr int kValues = kRows * kColumns * kChannels, kFilters = kSharers * kPack, kQuarters = 32 / kSharers;
   MICA_SHARED(T, parts, [kLines<T>][kValues][kFilters]);
   const int thread = static_cast<int>(thread_index().x), warp = thread / 32;
@@ -193,40 +150,14 @@ void for_channels(const Conv2DArgs& args, bool packs, const F& f) {
   });
 }
 
-template <class T, int kPack, int kChannels, int kRows, int kColumns>
-void gradient_filter(Context& ctx, const Conv2DArgs& a, const T* x, const T* dy, T* dw, bool accumulate) {
-  constexpr int64_t kBlocks = 1024;
-  Shape s = shape_of(a, accumulate);
-  s.rows = FastDivide(at_least<int64_t>(1, a.oh));
-  const int64_t values = a.kh * a.kw * a.c * a.o, filter_blocks = ceil_div(a.o, kSharers * kPack), lines = a.n * a.oh;
-  const int64_t tap_columns = ceil_div(a.kw, kColumns), groups = ceil_div(a.kh, kRows) * tap_columns;
-  const int64_t wanted = at_least<int64_t>(1, kBlocks / (filter_blocks * groups));
-  const int64_t chunk = round_up(at_least<int64_t>(1, ceil_div(lines, wanted)), kLines<T>);
-  const int64_t chunks = at_least<int64_t>(1, ceil_div(lines, chunk));
-  const Scratch scratch(ctx, sizeof(T) * static_cast<size_t>(chunks * values));
-  T* const sums = scratch.as<T>();
-  launch(few_gradient_filter_kernel<T, kPack, kChannels, kRows, kColumns>, chunks * groups * filter_blocks,
-         {32 * kLines<T>}, 0, ctx.stream, s, to_int(chunks), to_int(chunk), to_int(groups), FastDivide(tap_columns), x,
-         dy, sums);
-  MatrixOutput<T> output;
-  output.c = dw;
-  output.rows = 1;
-  output.columns = to_int(values);
-  output.accumulate = accumulate;
-  add_splits(ctx, sums, to_int(chunks), 1, output);
-}
-
 }  // namespace
 
 void few_channels(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, const void* bias, void* y) {
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
     for_channels<T>(args, keeps_packs<T>(w, args.o) && keeps_packs<T>(y), [&](auto channels, auto width) {
-      Shape s = shape_of(args, false);
-      const int64_t threads = share_out(s, args.o / width.value, args.ow, args.oh);
-      launch(few_forward_kernel<T, width.value, channels.value>, ceil_div(threads, kThreads), {kThreads}, 0, ctx.stream,
-             s, threads, static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(bias),
-             static_cast<T*>(y));
+      forward<channels.value, width.value>(ctx, args, static_cast<const T*>(x), static_cast<const T*>(w),
+                                           static_cast<const T*>(bias), static_cast<T*>(y));
     });
   });
 }
@@ -238,7 +169,7 @@ void few_channels_gradient_input(Context& ctx, const Conv2DArgs& args, const voi
     for_channels<T>(args, keeps_packs<T>(w, args.o) && keeps_packs<T>(dy), [&](auto channels, auto width) {
       Shape s = shape_of(args, write == Write::accumulate);
       const int64_t threads = share_out(s, kSharers, args.w, args.h);
-      launch(few_gradient_input_kernel<T, width.value, channels.value>, ceil_div(threads, kThreads), {kThreads}, 0,
+      launch(gradient_input_kernel<T, width.value, channels.value>, ceil_div(threads, kThreads), {kThreads}, 0,
              ctx.stream, s, threads, static_cast<const T*>(dy), static_cast<const T*>(w), static_cast<T*>(dx));
     });
   });
@@ -250,8 +181,9 @@ void few_channels_gradient_filter(Context& ctx, const Conv2DArgs& args, const vo
     using T = decltype(t);
     for_channels<T>(args, keeps_packs<T>(dy, args.o), [&](auto channels, auto width) {
       const auto run = [&](auto rows, auto columns) {
-        gradient_filter<T, width.value, channels.value, rows.value, columns.value>(
-            ctx, args, static_cast<const T*>(x), static_cast<const T*>(dy), static_cast<T*>(dw),
+        filter_gradient<rows.value, columns.value>(
+            ctx, gradient_filter_kernel<T, width.value, channels.value, rows.value, columns.value>,
+            kSharers * width.value, args, static_cast<const T*>(x), static_cast<const T*>(dy), static_cast<T*>(dw),
             write == Write::accumulate);
       };
       if constexpr (channels.value == 1) {  // more would take too many registers

@@ -9,49 +9,6 @@ namespace {
 
 using namespace direct;
 
-template <class T, int kPack>
-MICA_KERNEL(kThreads, sizeof(T) == 8 ? 1 : 2)
-void forward_kernel(const Shape s, int64_t threads, const T* __restrict__ x, const T* __restrict__ w,
-                    const T* __restrict__ bias, T* __restrict__ y) {
-  if (int64_t{block_index().x} * kThreads + thread_index().x >= threads) return;
-  using Lanes = Pack<T, kPack>;
-  const Place at(s);
-  const int o = at.lane * kPack;
-  const T* const image = x + int64_t{at.image} * s.h * s.w * s.c + s.of_channel.quotient(o);
-  Lanes sum[kRun] = {};
-  MICA_UNROLL
-  for (int e = 0; e < kPack; ++e) {
-    const T start = bias ? bias[o + e] : T(0);
-    MICA_UNROLL
-    for (int p = 0; p < kRun; ++p) sum[p].v[e] = start;
-  }
-  const int top = at.row * s.sh - s.pad_top, left = at.run * s.sw - s.pad_left;
-  for (int i = 0; i < s.kh; ++i) {
-    const int h = top + i * s.dh;
-    if (!inside(h, s.h)) continue;
-    const T* const line = image + int64_t{h} * s.w * s.c;
-    for (int j = 0; j < s.kw; ++j) {
-      const Lanes filter = load<kPack>(w + int64_t{i * s.kw + j} * s.o + o);
-      MICA_UNROLL
-      for (int p = 0; p < kRun; ++p) {
-        const int column = left + p * s.sw + j * s.dw;
-        if (!inside(column, s.w)) continue;
-        const Lanes value = load<kPack>(line + int64_t{column} * s.c);
-        MICA_UNROLL
-        for (int e = 0; e < kPack; ++e) sum[p].v[e] += value.v[e] * filter.v[e];
-      }
-    }
-  }
-  T* const results = y + ((int64_t{at.image} * s.oh + at.row) * s.ow + at.run) * s.o + o;
-  MICA_UNROLL
-  for (int p = 0; p < kRun; ++p) {
-    if (at.run + p >= s.ow) break;
-    MICA_UNROLL
-    for (int e = 0; e < kPack; ++e) sum[p].v[e] = activate(s.activation, sum[p].v[e]);
-    *reinterpret_cast<Lanes*>(results + int64_t{p} * s.o) = sum[p];
-  }
-}
-
 // Each pixel of dx gathers from the results that it is part of.
 template <class T, int kPack>
 MICA_KERNEL(kThreads, 1)
@@ -150,37 +107,6 @@ void gradient_filter_kernel(const Shape s, int chunks, int chunk, int groups, Fa
   }
 }
 
-template <class T>
-void gradient_filter(Context& ctx, const Conv2DArgs& a, const T* x, const T* dy, T* dw, bool accumulate) {
-  constexpr int64_t kBlocks = 1024;
-  Shape s = shape_of(a, accumulate);
-  s.rows = FastDivide(at_least<int64_t>(1, a.oh));
-  const int64_t taps = a.kh * a.kw, columns = ceil_div(a.o, 32), lines = a.n * a.oh;
-  const auto run = [&](auto rows_of, auto columns_of) {
-    constexpr int kRows = decltype(rows_of)::value, kColumns = decltype(columns_of)::value;
-    const int64_t tap_columns = ceil_div(a.kw, kColumns), groups = ceil_div(a.kh, kRows) * tap_columns;
-    const int64_t wanted = at_least<int64_t>(1, kBlocks / (columns * groups));
-    const int64_t chunk = round_up(at_least<int64_t>(1, ceil_div(lines, wanted)), kLines<T>);
-    const int64_t chunks = at_least<int64_t>(1, ceil_div(lines, chunk));
-    const Scratch scratch(ctx, sizeof(T) * static_cast<size_t>(chunks * taps * a.o));
-    T* const sums = scratch.as<T>();
-    launch(gradient_filter_kernel<T, kRows, kColumns>, chunks * groups * columns, {32 * kLines<T>}, 0, ctx.stream, s,
-           to_int(chunks), to_int(chunk), to_int(groups), FastDivide(tap_columns), x, dy, sums);
-    MatrixOutput<T> output;
-    output.c = dw;
-    output.rows = 1;
-    output.columns = to_int(taps * a.o);
-    output.accumulate = accumulate;
-    add_splits(ctx, sums, to_int(chunks), 1, output);
-  };
-  if (a.kh == 3 && a.kw == 3)
-    run(std::integral_constant<int, 3>{}, std::integral_constant<int, 3>{});
-  else if (a.kh == 5 && a.kw == 5)
-    run(std::integral_constant<int, 5>{}, std::integral_constant<int, 5>{});
-  else
-    run(std::integral_constant<int, 1>{}, std::integral_constant<int, 4>{});
-}
-
 }  // namespace
 
 void depthwise(Context& ctx, const Conv2DArgs& args, const void* x, const void* w, const void* bias, void* y) {
@@ -188,10 +114,8 @@ void depthwise(Context& ctx, const Conv2DArgs& args, const void* x, const void* 
     using T = decltype(t);
     const bool packs = args.o == args.c && keeps_packs<T>(x, args.c) && keeps_packs<T>(w) && keeps_packs<T>(y);
     for_width<T>(packs, [&](auto width) {
-      Shape s = shape_of(args, false);
-      const int64_t threads = share_out(s, args.o / width.value, args.ow, args.oh);
-      launch(forward_kernel<T, width.value>, ceil_div(threads, kThreads), {kThreads}, 0, ctx.stream, s, threads,
-             static_cast<const T*>(x), static_cast<const T*>(w), static_cast<const T*>(bias), static_cast<T*>(y));
+      forward<0, width.value>(ctx, args, static_cast<const T*>(x), static_cast<const T*>(w),
+                              static_cast<const T*>(bias), static_cast<T*>(y));
     });
   });
 }
@@ -214,8 +138,17 @@ void depthwise_gradient_filter(Context& ctx, const Conv2DArgs& args, const void*
                                Write write) {
   for_float(args.dtype, [&](auto t) {
     using T = decltype(t);
-    gradient_filter(ctx, args, static_cast<const T*>(x), static_cast<const T*>(dy), static_cast<T*>(dw),
-                    write == Write::accumulate);
+    const auto run = [&](auto rows, auto columns) {
+      filter_gradient<rows.value, columns.value>(ctx, gradient_filter_kernel<T, rows.value, columns.value>, 32, args,
+                                                 static_cast<const T*>(x), static_cast<const T*>(dy),
+                                                 static_cast<T*>(dw), write == Write::accumulate);
+    };
+    if (args.kh == 3 && args.kw == 3)
+      run(std::integral_constant<int, 3>{}, std::integral_constant<int, 3>{});
+    else if (args.kh == 5 && args.kw == 5)
+      run(std::integral_constant<int, 5>{}, std::integral_constant<int, 5>{});
+    else
+      run(std::integral_constant<int, 1>{}, std::integral_constant<int, 4>{});
   });
 }
 
