@@ -129,6 +129,7 @@ struct LstmCell : Forward<T> {
 template <class T>
 struct GruCell : Forward<T> {  // with reset_after
   static constexpr int kUnits = 1, kGates = 3;
+  static constexpr int kRowThreads = sizeof(T) == 4 ? 512 : 384;
   struct Input {
     T z[kGates], drop;
     bool masked;

@@ -181,14 +181,11 @@ void reduce_short_rows(const R reduction, const Source source, const int64_t row
   constexpr int kPack = kWidth<typename R::In>;
   const int thread = static_cast<int>(thread_index().x), lanes = 1 << lanes_log, lane = thread & (lanes - 1);
   const int64_t row = int64_t{block_index().x} * (kThreads >> lanes_log) + (thread >> lanes_log);
-  const int packs = n / kPack;
-  typename R::Part part = reduction.start();
-  if (row < rows) {
-    part = add_packs<kVector>(reduction, source, row * n, 0, lane, lanes, packs);
-    for (int i = packs * kPack + lane; i < n; i += lanes) {
-      const int64_t at = row * n + i;
-      reduction.add(part, source.template values<1>(source.template fetch<1>(at), at).v[0], i);
-    }
+  const int count = row < rows ? n : 0, packs = count / kPack;
+  typename R::Part part = add_packs<kVector>(reduction, source, row * n, 0, lane, lanes, packs);
+  for (int i = packs * kPack + lane; i < count; i += lanes) {
+    const int64_t at = row * n + i;
+    reduction.add(part, source.template values<1>(source.template fetch<1>(at), at).v[0], i);
   }
   for (int mask = lanes / 2; mask > 0; mask /= 2) part = reduction(part, shuffle_xor(part, mask));
   if (row < rows && lane == 0) reduction.finish(y[row], reduction.total(part));
