@@ -6,7 +6,6 @@
 
 #include "core/counts.h"
 #include "core/device_runtime.h"
-#include "kernels/kernels.h"
 #include "mica/autograd/tape.h"
 #include "mica/nn/key_value_cache.h"
 #include "nn/model_state.h"
