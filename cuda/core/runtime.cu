@@ -104,6 +104,9 @@ class DuringCapture {
 
 MICA_KERNEL(1) void any_kernel() {}
 
+// 13.0, of 13000.
+std::string version(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
+
 // "sm_80, sm_90": what this file, and so each, is compiled for.
 std::string architectures() {
   std::string list;
@@ -139,8 +142,20 @@ class CudaRuntime final : public detail::DeviceRuntime {
   int count() const noexcept override {
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess) return devices < kDevices ? devices : kDevices;
-    cudaGetLastError();  // no driver, or none that is new enough: no devices, and no error for the next call to find
+    cudaGetLastError();  // no devices, and no error for the next call to find
     return 0;
+  }
+
+  std::string why_none() const override {
+    int devices = 0, driver = 0;
+    const cudaError_t status = cudaGetDeviceCount(&devices);
+    if (status == cudaErrorInsufficientDriver) {
+      check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+      if (driver == 0) return "it has no driver of NVIDIA's";
+      return "its driver is of CUDA " + version(driver) + ", and this build of Mica of " + version(CUDART_VERSION);
+    }
+    cudaGetLastError();
+    return cudaGetErrorString(status);
   }
 
   void check_usable(int device) const override {

@@ -15,10 +15,11 @@ namespace MICA_EXPORT mica {
 Device Device::cuda(int index) {
   kernels::table({Type::cuda, 0});  // says "not built" where it is not
   const int count = cuda_count();
-  check(count > 0, "device", "no CUDA GPU can be used on this machine (no GPU, or no driver)");
+  const detail::DeviceRuntime& runtime = detail::device_runtime({Type::cuda, 0});
+  if (count == 0) fail("device", "no CUDA GPU can be used on this machine: ", runtime.why_none());
   check(index >= 0 && index < count, "device", "cuda:", index, " does not exist: this machine has ", count,
         " CUDA GPUs");
-  detail::device_runtime({Type::cuda, 0}).check_usable(index);
+  runtime.check_usable(index);
   return {Type::cuda, static_cast<int8_t>(index)};
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "mica/core/device.h"
 #include "mica/core/macros.h"
@@ -21,6 +22,8 @@ class DeviceRuntime {
  public:
   /// How many devices can be used now: 0 without hardware or driver.
   virtual int count() const noexcept { return 1; }
+  /// Why there are none, for an error.
+  virtual std::string why_none() const { return {}; }
   /// Throws Error where this build cannot compute on the device.
   virtual void check_usable(int /*device*/) const {}
   /// Makes `device` the one that this thread's launches mean.

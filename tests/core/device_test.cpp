@@ -31,6 +31,7 @@ TEST_CASE("a GPU that this machine does not have is refused") {
   const std::string text = error_text([] { Device::cuda(Device::cuda_count()); });
   CHECK(contains(text, "[device] "));
   CHECK(text != "no error");
+  CHECK(!text.ends_with(": "));  // it says why there is none
 }
 
 TEST_CASE("the default device is where tensors are made that are not told where") {
