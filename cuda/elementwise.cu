@@ -157,8 +157,7 @@ void binary_integers(Context& ctx, BinaryOp op, const StridedDims& dims, const T
     MICA_CASE(maximum)
     MICA_CASE(minimum)
 #undef MICA_CASE
-    case BinaryOp::leaky_relu:
-    case BinaryOp::elu: break;  // of floats alone
+    default: MICA_ASSERT(false);  // of floats alone
   }
 }
 

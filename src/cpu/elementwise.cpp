@@ -76,8 +76,7 @@ void binary_integers(Context& ctx, BinaryOp op, const StridedDims& dims, const T
         });
       case BinaryOp::maximum: return apply([](T p, T q) { return p > q ? p : q; });
       case BinaryOp::minimum: return apply([](T p, T q) { return p < q ? p : q; });
-      case BinaryOp::leaky_relu:
-      case BinaryOp::elu: break;  // of floats alone
+      default: MICA_ASSERT(false);  // of floats alone
     }
   });
 }

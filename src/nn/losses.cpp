@@ -85,18 +85,18 @@ MICA_LOSS(SparseCategoricalCrossentropy)
 
 Tensor MeanSquaredError::unreduced(const Tensor& prediction, const Tensor& target) const {
   check_same_shape(kName, prediction, target);
-  return square(prediction - like(target, prediction));
+  return squared_difference(prediction, like(target, prediction));
 }
 
 Tensor MeanAbsoluteError::unreduced(const Tensor& prediction, const Tensor& target) const {
   check_same_shape(kName, prediction, target);
-  return abs(prediction - like(target, prediction));
+  return absolute_difference(prediction, like(target, prediction));
 }
 
 Tensor Huber::unreduced(const Tensor& prediction, const Tensor& target) const {
   check(delta > 0 && std::isfinite(delta), kName, "delta must be finite and above 0, got ", delta);
   check_same_shape(kName, prediction, target);
-  const Tensor r = abs(prediction - like(target, prediction));
+  const Tensor r = absolute_difference(prediction, like(target, prediction));
   const Tensor q = minimum(r, delta);
   return q * (r - 0.5 * q);  // r^2 / 2 while q is r, and linear once q is delta
 }
@@ -105,7 +105,7 @@ Tensor BinaryCrossentropy::unreduced(const Tensor& prediction, const Tensor& tar
   check_same_shape(kName, prediction, target);
   const Tensor t = smoothed(kName, like(target, prediction), label_smoothing, 0.5);
   const Tensor logits = from_logits ? prediction : logits_of(prediction, ops::kSigmoid);
-  if (logits.defined()) return softplus(logits) - logits * t;
+  if (logits.defined()) return sigmoid_cross_entropy(logits, t);
   const Tensor p = clamp(prediction, 1e-7, 1 - 1e-7);
   return -(t * log(p) + (1 - t) * log(1 - p));
 }

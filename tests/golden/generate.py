@@ -456,6 +456,10 @@ BINARY = {
     "minimum": (torch.minimum, -2, 2),
     "leaky_relu": (lambda a, b: torch.where(a < 0, a * b, a + b * 0), -2, 2),
     "elu": (lambda a, b: torch.where(a < 0, b * torch.expm1(a), a + b * 0), -2, 2),
+    "squared_difference": (lambda a, b: torch.square(a - b), -2, 2),
+    "absolute_difference": (lambda a, b: torch.abs(a - b), -2, 2),
+    "sigmoid_cross_entropy": (lambda a, b: F.binary_cross_entropy_with_logits(
+        *torch.broadcast_tensors(a, b), reduction="none"), -2, 2),
 }
 BROADCASTS = [((3, 4), (3, 4)), ((3, 4), (4,)), ((4,), (3, 4)), ((3, 1), (1, 4)), ((2, 3, 4), ()), ((), (5,)),
               ((2, 1, 4), (3, 1)), ((1,), (7,)), ((), ()), ((0, 4), (4,)), ((2, 1, 3, 1), (5, 1, 2))]

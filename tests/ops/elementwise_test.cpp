@@ -201,6 +201,19 @@ TEST_CASE("infinities and zeros go through as the limits say") {
   }
 }
 
+TEST_CASE("the cross-entropy of a logit is finite however large it is, and so is its gradient") {
+  for (const DType dtype : {float32, float64}) {
+    CAPTURE(dtype);
+    Tensor logits = tensor({-1e4, 1e4, 1e4, -1e4, 0}, {dtype});
+    const Tensor targets = tensor({0, 1, 0, 1, 0.25}, {dtype});
+    Tape tape;
+    tape.watch(logits);
+    const Tensor loss = sigmoid_cross_entropy(logits, targets);
+    CHECK(close(loss, {0, 0, 1e4, 1e4, std::log(2)}, kPointwise));
+    CHECK(close(tape.gradient(sum(loss), {logits})[0], {0, 0, 1, -1, 0.25}, kPointwise));
+  }
+}
+
 TEST_CASE("broadcasting follows NumPy's rule on random shapes of rank 0 to 8") {
   uint64_t state = 1;
   const auto draw = [&](uint64_t n) {  // 0..n-1
@@ -322,9 +335,18 @@ TEST_CASE("elementwise functions refuse what they are not defined for") {
     table.push_back(
         {op + two_devices() + " (the second operand)", [=] { f.op(ones({2}), ones({2}).to(another_device())); }});
   }
-  for (const DType dtype : {int32, int64})
-    table.push_back({"[scalar] a tensor of " + std::string(to_string(dtype)) +
-                         " and 0.5 do not mix: convert the tensor with .to(float32) first",
+  for (const DType dtype : {int32, int64}) {
+    const std::string name(to_string(dtype));
+    table.push_back({"[leaky_relu] not defined for " + name, [=] { leaky_relu(ones({2}, {dtype}), 1); }});
+    table.push_back({"[elu] not defined for " + name, [=] { elu(ones({2}, {dtype}), 1); }});
+    table.push_back(
+        {"[squared_difference] not defined for " + name, [=] { squared_difference(ones({2}, {dtype}), 1); }});
+    table.push_back(
+        {"[absolute_difference] not defined for " + name, [=] { absolute_difference(ones({2}, {dtype}), 1); }});
+    table.push_back(
+        {"[sigmoid_cross_entropy] not defined for " + name, [=] { sigmoid_cross_entropy(ones({2}, {dtype}), 1); }});
+    table.push_back({"[scalar] a tensor of " + name + " and 0.5 do not mix: convert the tensor with .to(float32) first",
                      [=] { ones({2}, {dtype}) * 0.5; }});
+  }
   check_wrong_use(table);
 }

@@ -522,6 +522,58 @@ struct Elu {
   }
 };
 
+/// F(G(a, b)): a chain of functions in one pass over memory.
+template <class F, class G>
+struct Chain {
+  static constexpr double low = G::low, high = G::high;
+  template <class T>
+  MICA_HD static T forward(T a, T b) {
+    return F::forward(G::forward(a, b));
+  }
+  template <class T>
+  MICA_HD static T derivative_a(T a, T b) {
+    return outer(a, b) * G::derivative_a(a, b);
+  }
+  template <class T>
+  MICA_HD static T derivative_b(T a, T b) {
+    return outer(a, b) * G::derivative_b(a, b);
+  }
+
+ private:
+  template <class T>
+  MICA_HD static T outer(T a, T b) {
+    const T x = G::forward(a, b);
+    return F::derivative(F::saves == Saves::input ? x : F::forward(x));
+  }
+};
+
+struct SquaredDifference : Chain<Square, Subtract> {
+  static constexpr const char* name = "squared_difference";
+};
+
+struct AbsoluteDifference : Chain<Abs, Subtract> {
+  static constexpr const char* name = "absolute_difference";
+};
+
+/// -(b * log(s) + (1 - b) * log(1 - s)) where s = sigmoid(a): the cross-entropy of a logit a where the probability is
+/// b.
+struct SigmoidCrossEntropy {
+  static constexpr const char* name = "sigmoid_cross_entropy";
+  static constexpr double low = -2, high = 2;
+  template <class T>
+  MICA_HD static T forward(T a, T b) {
+    return Softplus::forward(a) - a * b;
+  }
+  template <class T>
+  MICA_HD static T derivative_a(T a, T b) {
+    return Softplus::derivative(a) - b;
+  }
+  template <class T>
+  MICA_HD static T derivative_b(T a, T) {
+    return -a;
+  }
+};
+
 // A comparison has name and test(a, b), for floats and integers.
 
 #define MICA_COMPARISON(Functor, text, expression) \
@@ -555,9 +607,12 @@ MICA_COMPARISON(LogicalXor, "logical_xor", (a != T(0)) != (b != T(0)))
 // Those that matrix products and convolutions apply in passing: the derivative comes from the result alone. (Sigmoid
 // stays an op of its own, which cross-entropy looks for.)
 #define MICA_FUSED_OPS(X) X(identity, Identity) X(relu, Relu) X(tanh, Tanh)
+// From leaky_relu on, of floats alone.
 #define MICA_BINARY_OPS(X)                                                                             \
   X(add, Add) X(subtract, Subtract) X(multiply, Multiply) X(divide, Divide) X(power, Power)            \
-  X(maximum, Maximum) X(minimum, Minimum) X(leaky_relu, LeakyRelu) X(elu, Elu)
+  X(maximum, Maximum) X(minimum, Minimum) X(leaky_relu, LeakyRelu) X(elu, Elu)                         \
+  X(squared_difference, SquaredDifference) X(absolute_difference, AbsoluteDifference)                  \
+  X(sigmoid_cross_entropy, SigmoidCrossEntropy)
 #define MICA_COMPARE_OPS(X)                                                                            \
   X(equal, Equal) X(not_equal, NotEqual) X(less, Less) X(less_equal, LessEqual) X(greater, Greater)    \
   X(greater_equal, GreaterEqual) X(logical_and, LogicalAnd) X(logical_or, LogicalOr)                   \
