@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/ops.md from the code: each op, whether it has a gradient and runs on CUDA, and its golden cases.
+"""Writes docs/ops.md from the code: each op, whether it has a gradient, and its golden cases.
 
     tools/ops_page.py          writes the page
     tools/ops_page.py --check  exits with 1 when the page is not what the code says
@@ -18,6 +18,7 @@ PAGE = ROOT / "docs/ops.md"
 GOLDEN_OF = {
     "sparse_categorical_crossentropy": "sparse_cross_entropy",
     "categorical_crossentropy": "cross_entropy",
+    "binary_crossentropy": "sigmoid_cross_entropy",
 }
 
 
@@ -45,24 +46,6 @@ def declarations(path):
             docs = []
 
 
-def functions():
-    """{name: bodies} of the functions in src/ops."""
-    bodies = {}
-    for path in sorted((ROOT / "src/ops").glob("*.cpp")):
-        text = path.read_text()
-        signature = r"^(?=\w)(?!namespace|struct|class|enum|using|template)[\w:&<>, *]+?\b(\w+)\([^;]*?\{"
-        starts = list(re.finditer(signature, text, re.M))
-        for i, start in enumerate(starts):
-            end = starts[i + 1].start() if i + 1 < len(starts) else len(text)
-            bodies[start.group(1)] = bodies.get(start.group(1), "") + text[start.start() : end]
-    for path in sorted((ROOT / "include/mica/ops").glob("*.h")):
-        for name, body in re.findall(r"^inline Tensors? (\w+)\([^{;]*\{(.*)", path.read_text(), re.M):
-            bodies[name] = bodies.get(name, "") + body
-    for op_list, implementation in IMPLEMENTATIONS.items():
-        bodies |= dict.fromkeys(lists()[op_list], f"{implementation}(")
-    return bodies
-
-
 def golden_counts():
     """{op: number of cases} over tests/golden/*.safetensors and PyTorch's own samples in tests/golden/opinfo."""
     counts = {}
@@ -75,40 +58,16 @@ def golden_counts():
     return counts
 
 
-# What the functions of a list have in common.
-IMPLEMENTATIONS = {"MICA_UNARY_OPS": "unary", "MICA_BINARY_OPS": "binary", "MICA_COMPARE_OPS": "compare"}
-
-
-class Kernels:
-    """Which kernels an op runs, by what its function calls, and what that calls."""
-
-    def __init__(self):
-        definitions = (ROOT / "src/kernels/kernels.def").read_text()
-        self.all = re.findall(r"^KERNEL\((\w+),", definitions, re.M)
-        self.cuda = set(re.findall(r"\btable\.(\w+) =", (ROOT / "cuda/table.cu").read_text()))
-        self.bodies = functions()
-
-    def of(self, name, seen=None):
-        seen = set() if seen is None else seen
-        if name in seen or name not in self.bodies:
-            return set()
-        seen.add(name)
-        body = self.bodies[name]
-        used = {k for k in self.all if re.search(rf"(\.|k\.)\s*{k}\(", body)}
-        for called in set(re.findall(r"(?<![.\w])(\w+)\(", body)) - {name}:
-            used |= self.of(called, seen)
-        return used
-
-
 def page():
-    scalar, golden, kernels = lists(), golden_counts(), Kernels()
+    scalar, golden = lists(), golden_counts()
+    kernels = re.findall(r"^KERNEL\((\w+),", (ROOT / "src/kernels/kernels.def").read_text(), re.M)
     out = [
         "# Ops",
         "",
         "Generated from the code by tools/ops_page.py. *Gradient*: a tape records it (and each of those passes a float64",
-        "gradient check). *CUDA*: all kernels that it may run are there (the CPU has all; -: it has none of its own).",
-        "*Golden*: cases of tests/golden, computed by PyTorch and NumPy, PyTorch's own samples among them; those that are left",
-        "out, and why: tests/golden/opinfo/left_out.md.",
+        "gradient check). *Golden*: cases of tests/golden, computed by PyTorch and NumPy, PyTorch's own samples among them;",
+        "those that are left out, and why: tests/golden/opinfo/left_out.md. All run on the CPU and on CUDA, since each kernel of",
+        "src/kernels/kernels.def is written for both, or Mica would not link.",
         "",
     ]
     total = [0, 0]
@@ -124,16 +83,14 @@ def page():
         if path.stem == "compare":
             names = dict.fromkeys(scalar["MICA_COMPARE_OPS"], "") | names
         names = {n: d for n, d in names.items() if n not in ("unary", "binary", "scalar_like", "compare")}
-        out += [f"## {path.stem}", "", "| op | gradient | CUDA | golden |", "| --- | --- | --- | --- |"]
+        out += [f"## {path.stem}", "", "| op | gradient | golden |", "| --- | --- | --- |"]
         for name, doc in names.items():
-            used = kernels.of(name)
-            cuda = "-" if not used else "yes" if used <= kernels.cuda else "no"
             gradient = "yes" if family_differentiable or "ifferentiable" in doc else "-"
             total[0] += 1
             total[1] += golden.get(name, 0)
-            out.append(f"| {name} | {gradient} | {cuda} | {golden.get(name, 0) or '-'} |")
+            out.append(f"| {name} | {gradient} | {golden.get(name, 0) or '-'} |")
         out.append("")
-    out += [f"{total[0]} ops, {total[1]} golden cases; {len(kernels.all)} kernels, {len(kernels.cuda)} on CUDA.", ""]
+    out += [f"{total[0]} ops, {total[1]} golden cases; {len(kernels)} kernels.", ""]
     return "\n".join(out)
 
 
