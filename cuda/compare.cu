@@ -13,17 +13,6 @@ struct Test {
   }
 };
 
-// Calls f with the functor of a comparison.
-template <class F>
-void for_comparison(CompareOp op, const F& f) {
-  switch (op) {
-#define MICA_CASE(function, Functor) \
-  case CompareOp::function: return f(scalar::Functor{});
-    MICA_COMPARE_OPS(MICA_CASE)
-#undef MICA_CASE
-  }
-}
-
 }  // namespace
 
 void compare(Context& ctx, CompareOp op, DType dtype, const StridedDims& dims, const void* a, const void* b,

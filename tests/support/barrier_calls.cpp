@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/device_runtime.h"
+#include "kernels/switch.h"
 
 namespace mica::test {
 
@@ -15,20 +16,6 @@ double number(uint64_t i) {
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
   return static_cast<double>((z ^ (z >> 31)) >> 11) * 0x1p-53;
-}
-
-// Calls f with a value of a dtype's type.
-template <class F>
-auto with_type(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::float32: return f(float{});
-    case DType::float64: return f(double{});
-    case DType::bfloat16: return f(BFloat16{});
-    case DType::int32: return f(int32_t{});
-    case DType::int64: return f(int64_t{});
-    case DType::uint8: break;
-  }
-  return f(uint8_t{});
 }
 
 template <class T>
@@ -60,7 +47,7 @@ void* Calling::allocate(DType dtype, int64_t n, double low, double high, bool is
   const uint64_t first = uint64_t{blocks_.size()} << 32;
   blocks_.push_back({dtype, n, storage, is_result});
   if (low < high)
-    with_type(dtype, [&](auto zero) {
+    kernels::for_any(dtype, [&](auto zero) {
       std::vector<decltype(zero)> values(static_cast<size_t>(n));
       for (size_t i = 0; i < values.size(); ++i)
         values[i] = converted<decltype(zero)>(low + (high - low) * number(first + i));
@@ -74,7 +61,7 @@ std::vector<Calling::Result> Calling::results() const {
   for (const Block& block : blocks_) {
     if (!block.is_result) continue;
     Result& result = results.emplace_back(Result{block.dtype, {}});
-    with_type(block.dtype, [&](auto zero) {
+    kernels::for_any(block.dtype, [&](auto zero) {
       std::vector<decltype(zero)> values(static_cast<size_t>(block.n));
       detail::copy_between(Device::cpu(), values.data(), device, block.storage->data, values.size() * sizeof(zero));
       for (auto value : values) result.values.push_back(as_double(value));
