@@ -60,7 +60,7 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b) {
   check(a.defined(), name, "the first operand is undefined");
   ops::check_like(name, "the second operand", b, a);
   check(a.dtype() != uint8 && a.dtype() != bfloat16, name, "not defined for ", a.dtype());
-  check(is_floating(a.dtype()) || op < BinaryOp::leaky_relu, name, "not defined for ", a.dtype());
+  check(is_floating(a.dtype()) || of_integers(op), name, "not defined for ", a.dtype());
   const Shape shape = broadcast(name, a.shape(), b.shape());
   const kernels::StridedDims dims = ops::broadcast_dims(shape, a.shape(), b.shape());
   Tensor y = empty(shape, {a.dtype(), a.device()});

@@ -20,11 +20,11 @@ MICA_UNARY_OPS(MICA_DECLARE)
 #undef MICA_DECLARE
 
 // Tensor add(const Tensor& a, const Tensor& b), subtract, multiply, divide, power, maximum, minimum, leaky_relu (b: the
-// slope below 0), elu (b: alpha), squared_difference, absolute_difference, sigmoid_cross_entropy (a: logits, b:
-// probabilities): of the shape to which a and b broadcast. Throws Error when they do not, or their dtypes differ.
-// Differentiable for floats; up to minimum, int32 and int64 are computed too (they wrap, division rounds down, and by 0
-// gives 0). A number in place of a tensor takes the other's dtype, and must be one of its values: an integer tensor
-// times 0.5 throws.
+// slope below 0), elu (b: alpha), squared_difference ((a - b)^2), absolute_difference (|a - b|), sigmoid_cross_entropy
+// (a: logits, b: the truth in [0, 1]; -(b log s + (1 - b) log(1 - s)), s = sigmoid(a)): of the shape to which a and b
+// broadcast. Throws Error when they do not, or their dtypes differ, or are none of float32, float64 and, up to minimum,
+// int32 and int64 (which wrap; division rounds down, and by 0 gives 0). Differentiable for floats. A number in place of
+// a tensor takes the other's dtype, and must be one of its values: an integer tensor times 0.5 throws.
 #define MICA_DECLARE(function, Functor)                                                                         \
   inline Tensor function(const Tensor& a, const Tensor& b) { return detail::binary(BinaryOp::function, a, b); } \
   inline Tensor function(const Tensor& a, double b) { return function(a, detail::scalar_like(b, a)); }          \

@@ -181,7 +181,7 @@ struct Softplus {
   template <class T>
   MICA_HD static T forward(T x) {
     const T positive = x < T(0) ? T(0) : x;
-    return positive + math::log1p(math::exp(x < T(0) ? x : -x));
+    return positive + math::log1p(math::exp(-math::abs(x)));
   }
   template <class T>
   MICA_HD static T derivative(T x) {
@@ -522,7 +522,8 @@ struct Elu {
   }
 };
 
-/// F(G(a, b)): a chain of functions in one pass over memory.
+/// F(G(a, b)): a chain of a unary and a binary function in one pass over memory. It takes G's interval: F must be
+/// defined on what G makes of that. CUDA computes it from F and G as they stand here.
 template <class F, class G>
 struct Chain {
   static constexpr double low = G::low, high = G::high;
@@ -547,22 +548,24 @@ struct Chain {
   }
 };
 
+/// (a - b)^2
 struct SquaredDifference : Chain<Square, Subtract> {
   static constexpr const char* name = "squared_difference";
 };
 
+/// |a - b|. The derivative where a = b is 0.
 struct AbsoluteDifference : Chain<Abs, Subtract> {
   static constexpr const char* name = "absolute_difference";
 };
 
-/// -(b * log(s) + (1 - b) * log(1 - s)) where s = sigmoid(a): the cross-entropy of a logit a where the probability is
-/// b.
+/// -(b * log(s) + (1 - b) * log(1 - s)) where s = sigmoid(a): the cross-entropy of a logit a where the truth is b.
 struct SigmoidCrossEntropy {
   static constexpr const char* name = "sigmoid_cross_entropy";
   static constexpr double low = -2, high = 2;
   template <class T>
   MICA_HD static T forward(T a, T b) {
-    return Softplus::forward(a) - a * b;
+    const T positive = a < T(0) ? T(0) : a;  // softplus(a) - a * b, the large terms first
+    return (positive - a * b) + math::log1p(math::exp(-math::abs(a)));
   }
   template <class T>
   MICA_HD static T derivative_a(T a, T b) {
@@ -607,7 +610,6 @@ MICA_COMPARISON(LogicalXor, "logical_xor", (a != T(0)) != (b != T(0)))
 // Those that matrix products and convolutions apply in passing: the derivative comes from the result alone. (Sigmoid
 // stays an op of its own, which cross-entropy looks for.)
 #define MICA_FUSED_OPS(X) X(identity, Identity) X(relu, Relu) X(tanh, Tanh)
-// From leaky_relu on, of floats alone.
 #define MICA_BINARY_OPS(X)                                                                             \
   X(add, Add) X(subtract, Subtract) X(multiply, Multiply) X(divide, Divide) X(power, Power)            \
   X(maximum, Maximum) X(minimum, Minimum) X(leaky_relu, LeakyRelu) X(elu, Elu)                         \
@@ -624,5 +626,8 @@ enum class UnaryOp : unsigned char { MICA_UNARY_OPS(MICA_ENUMERATOR) };
 enum class BinaryOp : unsigned char { MICA_BINARY_OPS(MICA_ENUMERATOR) };
 enum class CompareOp : unsigned char { MICA_COMPARE_OPS(MICA_ENUMERATOR) };
 #undef MICA_ENUMERATOR
+
+/// Whether a function is defined for integers too: the first ones of the list are.
+constexpr bool of_integers(BinaryOp op) { return op <= BinaryOp::minimum; }
 
 }  // namespace mica

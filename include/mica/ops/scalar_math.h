@@ -25,6 +25,8 @@ MICA_HD int32_t to_bits(float value) {
 MICA_HD float power_of_2(int32_t n) { return from_bits(static_cast<int32_t>((static_cast<uint32_t>(n) + 127u) << 23)); }
 }  // namespace detail
 
+MICA_HD float abs(float x) { return ::fabsf(x); }
+MICA_HD double abs(double x) { return ::fabs(x); }
 MICA_HD float sqrt(float x) { return ::sqrtf(x); }
 MICA_HD double sqrt(double x) { return ::sqrt(x); }
 MICA_HD float pow(float a, float b) { return ::powf(a, b); }
@@ -100,7 +102,9 @@ MICA_HD double log(double x) { return ::log(x); }
 /// log(1 + x), x > -1: log(u) * x / (u - 1) with u = 1 + x, where the rounding of u cancels (Kahan).
 MICA_HD float log1p(float x) {
   const float u = 1.0f + x;
-  return u == 1.0f || x == detail::from_bits(0x7f800000) ? x : log(u) * (x / (u - 1.0f));
+  float y = log(u) * (x / (u - 1.0f));
+  y = x == detail::from_bits(0x7f800000) ? x : y;
+  return u == 1.0f ? x : y;
 }
 MICA_HD double log1p(double x) { return ::log1p(x); }
 
