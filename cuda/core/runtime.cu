@@ -149,13 +149,17 @@ class CudaRuntime final : public detail::DeviceRuntime {
   std::string why_none() const override {
     int devices = 0, driver = 0;
     const cudaError_t status = cudaGetDeviceCount(&devices);
-    if (status == cudaErrorInsufficientDriver) {
-      check_cuda(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-      if (driver == 0) return "it has no driver of NVIDIA's";
-      return "its driver is of CUDA " + version(driver) + ", and this build of Mica of " + version(CUDART_VERSION);
-    }
+    if (cudaDriverGetVersion(&driver) != cudaSuccess) driver = 0;
     cudaGetLastError();
-    return cudaGetErrorString(status);
+    if (status == cudaErrorInsufficientDriver && driver == 0)
+      return "NVIDIA's driver was not found (in a container, it is the host that lends it)";
+    if (status == cudaErrorInsufficientDriver)
+      return "the driver is of CUDA " + version(driver) + ", older than the " + version(CUDART_VERSION) +
+             " that this build needs: update it, or build with an older nvcc";
+    std::string why = status == cudaSuccess ? "it has none" : cudaGetErrorString(status);
+    if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES"))
+      why += std::string(" (CUDA_VISIBLE_DEVICES is \"") + visible + "\")";
+    return why;
   }
 
   void check_usable(int device) const override {

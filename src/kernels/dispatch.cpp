@@ -73,8 +73,9 @@ const Table& table(Device device) {
 #endif
   const Table* table = registered[static_cast<int>(device.type)].load(std::memory_order_acquire);
   check(table != nullptr, "device", device,
-        device.type == Device::Type::cuda ? " is not available: Mica was built without CUDA (MICA_CUDA=OFF)"
-                                          : " is not available: the emulated kernels are not linked in");
+        device.type == Device::Type::cuda
+            ? " is not available: this Mica was built without CUDA (nvcc was not found, or MICA_CUDA=OFF)"
+            : " is not available: the emulated kernels are not linked in");
   return *table;
 }
 

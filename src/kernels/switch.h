@@ -1,5 +1,5 @@
-// From a dtype or an op, known at run time, to its C++ type: each calls `f` with a value of it. All is inlined into the
-// caller, so nothing here is shared by what is compiled for several instruction sets.
+// From a dtype or an op, known at run time, to its C++ type: each calls `f` with a value of it. What is not inlined into
+// the caller carries the type of `f`, a lambda of the caller's: so code for one instruction set never serves another.
 #pragma once
 
 #include <cstdint>

@@ -32,6 +32,7 @@ TEST_CASE("a GPU that this machine does not have is refused") {
   CHECK(contains(text, "[device] "));
   CHECK(text != "no error");
   CHECK(!text.ends_with(": "));  // it says why there is none
+  CHECK(!contains(text, "no error"));
 }
 
 TEST_CASE("the default device is where tensors are made that are not told where") {
