@@ -18,7 +18,6 @@ PAGE = ROOT / "docs/ops.md"
 GOLDEN_OF = {
     "sparse_categorical_crossentropy": "sparse_cross_entropy",
     "categorical_crossentropy": "cross_entropy",
-    "binary_crossentropy": "sigmoid_cross_entropy",
 }
 
 
@@ -33,10 +32,12 @@ def lists():
 
 def declarations(path):
     """The functions that a header declares, in order: (name, docstring above it)."""
-    docs = []
+    docs, declared = [], None
     for line in path.read_text().splitlines():
         comment = re.match(r"\s*///? ?(.*)", line)
         if comment:
+            docs = [] if declared else docs
+            declared = None
             docs.append(comment.group(1))
             continue
         declared = re.match(r"(?:inline )?(?:Tensors?|TopK|BatchNormResult|RecurrentResult) (\w+)\(", line)
@@ -54,6 +55,8 @@ def golden_counts():
         header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
         for case in json.loads(header["__metadata__"]["cases"]).values():
             op = GOLDEN_OF.get(case["op"], case["op"])
+            if case["op"] == "binary_crossentropy" and case["args"].get("from_logits"):
+                op = "sigmoid_cross_entropy"
             counts[op] = counts.get(op, 0) + 1
     return counts
 
