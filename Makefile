@@ -17,7 +17,7 @@ help:  ## list these commands
 
 mnist:  ## train a network on MNIST (make mnist DEVICE=cuda; ARGS="--epochs 1"; ARGS=--help lists the options)
 	@$(DEPS) build mnist
-	@$(BUILD) release mnist
+	@$(if $(filter cuda%,$(DEVICE)),CMAKE_ARGS="-DMICA_CUDA=ON $(CMAKE_ARGS)") $(BUILD) release mnist
 	@build/release/examples/mnist $(if $(DEVICE),--device $(DEVICE)) $(ARGS)
 
 fashion_cnn:  ## train a deeper network on Fashion-MNIST, with augmented images (a quarter of an hour on 2 cores)

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # Builds Mica for this machine's GPU and checks it there: make gpu-check, or
 #   tools/gpu_check.sh [build] [test] [sanitize] [bench]     all four stages unless some are named
-# Works offline, with nvcc and CMake (and, for bench, a Python that has PyTorch with CUDA). In the environment:
+# Works offline, with nvcc, CMake, a C++20 compiler and Python (for bench one that has PyTorch with CUDA). In the
+# environment:
 #   MICA_DEPS     a folder with the headers that this machine lacks (tools/unpack_deps.sh makes one)
 #   MICA_OUT      where gpu_check.log and gpu.md go (build/gpu/report)
 #   PYTHON        the Python that has PyTorch (python3)
 #   STAGE_LIMIT   seconds that a stage may take (480)
 # Goes on after a failed stage; the exit status is 1 if any failed.
 set -uo pipefail
+deps=""
+if [ -n "${MICA_DEPS:-}" ]; then
+  deps=$(cd "$MICA_DEPS/usr" 2>/dev/null && pwd) || { echo "gpu_check: MICA_DEPS, $MICA_DEPS, is no folder of unpack_deps.sh" >&2; exit 2; }
+fi
 cd "$(dirname "$0")/.."
 
 folder=build/gpu
@@ -30,7 +35,7 @@ limited() {
   if [ $status = 0 ]; then
     say "  $name: passed, $((SECONDS - begin)) s"
   elif [ $status = 124 ] || [ $status = 137 ]; then
-    say "  $name: NOT FINISHED in $((SECONDS - begin)) s"
+    say "  $name: NOT FINISHED in $((SECONDS - begin)) s (STAGE_LIMIT=$((2 * limit)) gives it longer)"
   else
     say "  $name: FAILED ($status), $((SECONDS - begin)) s"
     tail -n 25 "$folder/output"
@@ -39,15 +44,18 @@ limited() {
 }
 
 stage_build() {
-  local arch generator=() deps=()
+  local arch found generator=()
+  found=$(cmake --version 2>/dev/null | sed -n 's/^cmake version //p')
+  if [ "$(printf '%s\n' 3.24 "${found:-0}" | sort -V | head -n 1)" != 3.24 ]; then
+    say "  CMake 3.24 or newer is needed, and here is ${found:-none}: pip install cmake"
+    return 1
+  fi
   # It says on standard output, too, what is wrong with it.
   arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | head -n 1 |
     tr -d .)
   [ -n "$arch" ] || { say "  no GPU: nvidia-smi names none; building for sm_90"; arch=90; }
   command -v ninja >/dev/null && generator=(-G Ninja)
-  # Headers alone are looked for there: its libraries are for another system.
-  [ -n "${MICA_DEPS:-}" ] && deps=("-DCMAKE_PREFIX_PATH=$(cd "$MICA_DEPS" && pwd)/usr")
-  limited configure cmake -S . -B $folder ${generator[@]+"${generator[@]}"} ${deps[@]+"${deps[@]}"} \
+  limited configure cmake -S . -B $folder ${generator[@]+"${generator[@]}"} ${deps:+"-DCMAKE_PREFIX_PATH=$deps"} \
     -DCMAKE_BUILD_TYPE=Release -DMICA_CUDA=ON -DMICA_CUDA_ARCHITECTURES="$arch" -DCMAKE_CUDA_FLAGS=-lineinfo \
     -DMICA_LIBZIP=OFF -DMICA_BUILD_TESTS=ON -DMICA_BUILD_EXAMPLES=ON -DMICA_DEVICE_BENCHMARKS=ON || return
   limited compile cmake --build $folder --target mica_tests mnist mica_device -j "$(nproc)"
@@ -86,10 +94,11 @@ sanitize_one() {
 }
 export -f sanitize_one
 
-# Each tool over the op tests, a family of them a process; all at once, since each keeps a core busy. Those that find
-# most, and the families that take long, come first.
+# Each tool over the op tests, a family of them a process; many at once, since each keeps a core busy, but no more than
+# share a GPU well. Those that find most, and the families that take long, come first.
 stage_sanitize() {
-  local tool file failed=0 names=()
+  local tool file failed=0 names=() at_once
+  at_once=$(($(nproc) < 16 ? $(nproc) : 16))
   command -v compute-sanitizer >/dev/null || PATH=$PATH:/usr/local/cuda/bin
   command -v compute-sanitizer >/dev/null || { say "  compute-sanitizer was not found"; return 1; }
   limited "compute-sanitizer runs here" compute-sanitizer --target-processes all --error-exitcode 9 "${one_test[@]}" ||
@@ -101,7 +110,7 @@ stage_sanitize() {
       names+=("$tool.$(basename "$file" _test.cpp)")
     done
   done
-  printf '%s\n' "${names[@]}" | xargs -P "$(nproc)" -I{} bash -c 'sanitize_one "$@"' _ {} $(($(date +%s) + $(left)))
+  printf '%s\n' "${names[@]}" | xargs -P "$at_once" -I{} bash -c 'sanitize_one "$@"' _ {} $(($(date +%s) + $(left)))
   for tool in memcheck racecheck initcheck synccheck; do
     local passed=0 unfinished="" wrong=""
     for file in $folder/sanitize.$tool.*; do
@@ -118,20 +127,31 @@ stage_sanitize() {
 }
 
 stage_bench() {
+  local failed=0
   rm -f $folder/mica.json $folder/pytorch.json
   limited "Mica" $folder/benchmarks/device/mica_device --json $folder/mica.json || return
-  limited "PyTorch" "$python" benchmarks/device/pytorch.py $folder/pytorch.json || say "  (the table has Mica alone)"
-  "$python" benchmarks/device/table.py $folder/mica.json $folder/pytorch.json | tee "$out/gpu.md"
+  if "$python" -c 'import torch' 2>/dev/null; then
+    limited "PyTorch" "$python" benchmarks/device/pytorch.py $folder/pytorch.json || failed=1
+  else
+    say "  PyTorch: skipped, since $python has none: the table has Mica alone"
+  fi
+  "$python" benchmarks/device/table.py $folder/mica.json $folder/pytorch.json | tee "$out/gpu.md" || failed=1
+  return $failed
 }
 
-failed=""
-for stage in ${*:-build test sanitize bench}; do
+stages=${*:-build test sanitize bench}
+for stage in $stages; do
   case $stage in build | test | sanitize | bench) ;; *) echo "gpu_check: there is no stage $stage" >&2; exit 2 ;; esac
+done
+failed=""
+for stage in $stages; do
   stage_begin=$SECONDS stage_end=$((SECONDS + limit))
   mkdir -p $folder
   say "$stage"
   stage_"$stage" || failed="$failed $stage"
   say "  $((SECONDS - stage_begin)) s in all"
+  [ "$failed" != " build" ] || break
 done
+say "All output: $log$([ -s "$out/gpu.md" ] && echo "; speeds: $out/gpu.md")"
 say "${failed:+FAILED in:$failed}"
 [ -z "$failed" ] && say "all passed"
