@@ -1,5 +1,5 @@
-// From a dtype or an op, known at run time, to its C++ type: each calls `f` with a value of it. What is not inlined into
-// the caller carries the type of `f`, a lambda of the caller's: so code for one instruction set never serves another.
+// From a dtype or an op, known at run time, to its C++ type: each calls `f` with a value of it. What is not inlined
+// into the caller carries the type of `f`, a lambda of the caller's: code for one instruction set never serves another.
 #pragma once
 
 #include <cstdint>
