@@ -22,8 +22,9 @@ GOLDEN_OF = {
 
 
 def lists():
-    """{MICA_..._OPS: [functions]} of scalar.h."""
-    text = (ROOT / "include/mica/ops/scalar.h").read_text().replace("\\\n", " ")
+    """{MICA_..._OPS: [functions]} of scalar_unary.h and scalar_binary.h."""
+    headers = sorted((ROOT / "include/mica/ops").glob("scalar_*ary.h"))
+    text = "".join(path.read_text() for path in headers).replace("\\\n", " ")
     found = {}
     for name, body in re.findall(r"#define (MICA_\w+_OPS)\(X\)(.*)", text):
         found[name] = re.findall(r"X\((\w+), \w+\)", body)
@@ -75,7 +76,7 @@ def page():
     ]
     total = [0, 0]
     for path in sorted((ROOT / "include/mica/ops").glob("*.h")):
-        if path.stem in ("scalar", "scalar_math", "recurrent_kind"):
+        if path.stem.startswith("scalar") or path.stem == "recurrent_kind":
             continue
         names = {}
         for name, doc in declarations(path):

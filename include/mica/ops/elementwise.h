@@ -12,7 +12,7 @@ Tensor binary(BinaryOp op, const Tensor& a, const Tensor& b);
 Tensor scalar_like(double value, const Tensor& x);
 }  // namespace detail
 
-// Tensor relu(const Tensor& x), exp, log, sqrt and so on, each of MICA_UNARY_OPS (scalar.h):
+// Tensor relu(const Tensor& x), exp, log, sqrt and so on, each of MICA_UNARY_OPS (scalar_unary.h):
 // y[i] = f(x[i]), of x's shape. Throws Error unless x is float32 or float64. Differentiable.
 #define MICA_DECLARE(function, Functor) \
   inline Tensor function(const Tensor& x) { return detail::unary(UnaryOp::function, x); }
