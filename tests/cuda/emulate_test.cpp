@@ -15,6 +15,7 @@
 #include "cuda/core/runtime.h"
 #include "cuda/table.h"
 #include "schedules.h"
+#include "support/error_text.h"
 
 using namespace mica;
 using namespace mica::kernels;
@@ -22,8 +23,6 @@ using namespace mica::kernels::emulated;
 using namespace mica::test;
 
 namespace {
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 // ---- Kernels for the vocabulary ----
 
@@ -244,8 +243,8 @@ TEST_CASE("emulated: a shuffle in a warp that is not full") {
   std::vector<uint32_t> votes(2);
   const std::string eight = " is of a warp of 8 lanes; thread (";
   under_each_schedule([&] {
-    CHECK(contains(error_of([&] { launch(shuffle_kernel, 1, {40}, 0, nullptr, y.data(), votes.data()); }), eight));
-    CHECK(contains(error_of([&] { launch(ballot_kernel, 1, {8}, 0, nullptr, votes.data()); }), eight));
+    CHECK(contains(error_text([&] { launch(shuffle_kernel, 1, {40}, 0, nullptr, y.data(), votes.data()); }), eight));
+    CHECK(contains(error_text([&] { launch(ballot_kernel, 1, {8}, 0, nullptr, votes.data()); }), eight));
   });
 }
 
@@ -260,7 +259,7 @@ TEST_CASE("emulated: warp barriers, one shared variable, dynamic shared memory, 
     launch(dynamic_kernel, 3, {64}, 51 * sizeof(int), nullptr, 50, &most);
     CHECK(most == 49);
   });
-  CHECK(contains(error_of([] {
+  CHECK(contains(error_text([] {
                    int most = 0;
                    launch(dynamic_kernel, 3, {64}, 50 * sizeof(int), nullptr, 50, &most);
                  }),
@@ -269,21 +268,21 @@ TEST_CASE("emulated: warp barriers, one shared variable, dynamic shared memory, 
 
 TEST_CASE("emulated: divergent barriers are errors that name both places") {
   under_each_schedule([&] {
-    const std::string exits = error_of([] { launch(exits_kernel, 2, {64}, 0, nullptr); });
+    const std::string exits = error_text([] { launch(exits_kernel, 2, {64}, 0, nullptr); });
     CHECK(contains(exits, "[emulate] divergent barrier: thread (5,0,0) has returned, and thread ("));
     CHECK(contains(exits, "waits at emulate_test.cpp:"));
     CHECK(contains(exits, "of the launch at emulate_test.cpp:"));
 
-    const std::string two = error_of([] { launch(two_barriers_kernel, 1, {64}, 0, nullptr); });
+    const std::string two = error_text([] { launch(two_barriers_kernel, 1, {64}, 0, nullptr); });
     CHECK(contains(two, "[emulate] divergent barrier: thread ("));
     CHECK(contains(two, "comes to emulate_test.cpp:"));
     CHECK(contains(two, "waits at emulate_test.cpp:"));
 
-    CHECK(contains(error_of([] { launch(warp_and_block_kernel, 1, {32}, 0, nullptr); }),
+    CHECK(contains(error_text([] { launch(warp_and_block_kernel, 1, {32}, 0, nullptr); }),
                    "divergent barrier: thread (5,0,0) waits at emulate_test.cpp:"));
 
     int y = 0;
-    CHECK(contains(error_of([&] { launch(lane_exits_kernel, 1, {64}, 0, nullptr, &y); }),
+    CHECK(contains(error_text([&] { launch(lane_exits_kernel, 1, {64}, 0, nullptr, &y); }),
                    "divergent barrier: thread (5,0,0) has returned, and thread ("));
   });
 }
@@ -302,14 +301,14 @@ TEST_CASE("emulated: an exception reaches the launcher, the other threads unwind
 
 TEST_CASE("emulated: shared memory is checked and starts as NaN") {
   CHECK(
-      contains(error_of([] { launch(outside_kernel, 1, {1}, 0, nullptr, 8); }),
+      contains(error_text([] { launch(outside_kernel, 1, {1}, 0, nullptr, 8); }),
                "[emulate] outside of shared memory: tile has 8 there, index 8; thread (0,0,0); in block (0,0,0) of the "
                "launch at emulate_test.cpp:"));
-  CHECK(contains(error_of([] { launch(outside_kernel, 1, {1}, 0, nullptr, -1); }), "index -1"));
-  CHECK(
-      contains(error_of([] { launch(outside_dynamic_kernel, 1, {32}, 64, nullptr); }), "list has 16 there, index 16"));
-  CHECK(contains(error_of([] { launch(too_much_shared_kernel, 1, {1}, 0, nullptr); }), "too much shared memory"));
-  CHECK(contains(error_of([] { launch(static_and_dynamic_kernel, 1, {1}, 4, nullptr); }),
+  CHECK(contains(error_text([] { launch(outside_kernel, 1, {1}, 0, nullptr, -1); }), "index -1"));
+  CHECK(contains(error_text([] { launch(outside_dynamic_kernel, 1, {32}, 64, nullptr); }),
+                 "list has 16 there, index 16"));
+  CHECK(contains(error_text([] { launch(too_much_shared_kernel, 1, {1}, 0, nullptr); }), "too much shared memory"));
+  CHECK(contains(error_text([] { launch(static_and_dynamic_kernel, 1, {1}, 4, nullptr); }),
                  "a kernel with dynamic shared memory has no other: value at emulate_test.cpp:"));
   float y = 0;
   launch(uninitialised_kernel, 1, {1}, 0, nullptr, &y);
@@ -328,14 +327,14 @@ TEST_CASE("emulated: copies that are not waited for have not arrived") {
 }
 
 TEST_CASE("emulated: launches that CUDA would refuse") {
-  CHECK(contains(error_of([] { launch(exits_kernel, 1, {1025}, 0, nullptr); }), "a block has 1 to 1024 threads"));
-  CHECK(contains(error_of([] { launch(exits_kernel, 1, {0}, 0, nullptr); }), "a block has 1 to 1024 threads"));
-  CHECK(contains(error_of([] { launch(exits_kernel, 0, {1}, 0, nullptr); }), "[cuda] a grid has 1 to"));
-  CHECK(contains(error_of([] { launch(exits_kernel, {1, 65536}, {1}, 0, nullptr); }), "[1,65536,1]"));
+  CHECK(contains(error_text([] { launch(exits_kernel, 1, {1025}, 0, nullptr); }), "a block has 1 to 1024 threads"));
+  CHECK(contains(error_text([] { launch(exits_kernel, 1, {0}, 0, nullptr); }), "a block has 1 to 1024 threads"));
+  CHECK(contains(error_text([] { launch(exits_kernel, 0, {1}, 0, nullptr); }), "[cuda] a grid has 1 to"));
+  CHECK(contains(error_text([] { launch(exits_kernel, {1, 65536}, {1}, 0, nullptr); }), "[1,65536,1]"));
   launch(dynamic_kernel, 1, {1}, 99 * 1024, nullptr, 0, nullptr);
-  CHECK(contains(error_of([] { launch(dynamic_kernel, 1, {1}, 99 * 1024 + 1, nullptr, 0, nullptr); }),
+  CHECK(contains(error_text([] { launch(dynamic_kernel, 1, {1}, 99 * 1024 + 1, nullptr, 0, nullptr); }),
                  "a block has up to 101376 bytes of shared memory: 101377"));
-  CHECK(contains(error_of([] { launch(nested_kernel, 1, {1}, 0, nullptr); }), "a kernel cannot launch a kernel"));
+  CHECK(contains(error_text([] { launch(nested_kernel, 1, {1}, 0, nullptr); }), "a kernel cannot launch a kernel"));
 }
 
 TEST_CASE("emulated: threads of the host launch side by side") {
@@ -364,5 +363,5 @@ TEST_CASE("emulated: device memory") {
   detail::copy_between(Device::cpu(), back, device, block, sizeof values);
   runtime.deallocate(0, block, sizeof values);
   CHECK(back[2] == 3);
-  CHECK(contains(error_of([&] { runtime.allocate(1, 4); }), "there is one emulated device, not number 1"));
+  CHECK(contains(error_text([&] { runtime.allocate(1, 4); }), "there is one emulated device, not number 1"));
 }

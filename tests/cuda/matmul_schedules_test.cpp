@@ -8,7 +8,9 @@
 
 #include "cuda/core/launch.h"
 #include "cuda/table.h"
+#include "kernels/switch.h"
 #include "schedules.h"
+#include "support/error_text.h"
 
 using namespace mica;
 using namespace mica::kernels;
@@ -30,13 +32,9 @@ struct Case {
 double number(int64_t i) { return static_cast<double>((i * 7919 + 13) % 101 - 50) / 32; }
 
 double activate(UnaryOp op, double x) {
-  switch (op) {
-#define MICA_CASE(function, Functor) \
-  case UnaryOp::function: return scalar::Functor::forward(x);
-    MICA_UNARY_OPS(MICA_CASE)
-#undef MICA_CASE
-  }
-  return 0;
+  double y = 0;
+  for_unary(op, [&](auto f) { y = f.forward(x); });
+  return y;
 }
 
 // A vector whose memory ends where its elements do, so that the address sanitizer sees one step too far.
@@ -184,7 +182,7 @@ TEST_CASE_TEMPLATE("emulated matmul: bias, each activation, accumulate", T, floa
 TEST_CASE("emulated matmul: other dtypes are refused") {
   Product<float> product({2, 2, 2});
   product.args.dtype = int32;
-  CHECK(error_of([&] { product.run(); }) == "[matmul] the CUDA kernel multiplies float32 and float64, not int32");
+  CHECK(error_text([&] { product.run(); }) == "[matmul] the CUDA kernel multiplies float32 and float64, not int32");
 }
 
 TEST_CASE("emulated matmul: each of its barriers is needed") {

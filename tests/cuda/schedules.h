@@ -4,7 +4,6 @@
 #define MICA_EMULATED
 #include <doctest/doctest.h>
 
-#include <string>
 #include <vector>
 
 #include "cuda/core/launch.h"
@@ -32,16 +31,6 @@ void under_each_schedule(const Body& body) {
       const ScheduleScope scope(schedule, seed);
       body();
     }
-}
-
-template <class F>
-std::string error_of(const F& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 /// Runs `is_right` with each barrier that it passes taken out in turn; returns how many there are. With each of them

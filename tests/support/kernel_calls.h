@@ -10,6 +10,7 @@
 #include "core/device_runtime.h"
 #include "kernels/context.h"
 #include "kernels/kernels.h"
+#include "kernels/switch.h"
 #include "mica/core/tensor.h"
 #include "support/devices.h"
 #include "support/tensors.h"
@@ -26,20 +27,12 @@ struct Values {
 inline Values values(DType dtype, const std::vector<double>& numbers, int64_t shift = 0) {
   Values all{dtype, static_cast<int64_t>(numbers.size()), shift, {}};
   all.bytes.resize(numbers.size() * size_of(dtype));
-  const auto fill = [&](auto t) {
+  kernels::for_number(dtype, [&](auto t) {
     for (size_t i = 0; i < numbers.size(); ++i) {
       t = static_cast<decltype(t)>(numbers[i]);
       std::memcpy(all.bytes.data() + i * sizeof t, &t, sizeof t);
     }
-  };
-  switch (dtype) {
-    case DType::float32: fill(float{}); break;
-    case DType::float64: fill(double{}); break;
-    case DType::bfloat16: MICA_ASSERT(false); break;
-    case DType::int32: fill(int32_t{}); break;
-    case DType::int64: fill(int64_t{}); break;
-    case DType::uint8: fill(uint8_t{}); break;
-  }
+  });
   return all;
 }
 
