@@ -11,7 +11,10 @@
 set -uo pipefail
 deps=""
 if [ -n "${MICA_DEPS:-}" ]; then
-  deps=$(cd "$MICA_DEPS/usr" 2>/dev/null && pwd) || { echo "gpu_check: MICA_DEPS, $MICA_DEPS, is no folder of unpack_deps.sh" >&2; exit 2; }
+  deps=$(cd "$MICA_DEPS/usr" 2>/dev/null && pwd) || {
+    echo "gpu_check: MICA_DEPS, $MICA_DEPS, is no folder of unpack_deps.sh" >&2
+    exit 2
+  }
 fi
 cd "$(dirname "$0")/.."
 
